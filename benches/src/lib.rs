@@ -1,0 +1,1 @@
+//! Benchmarks of the ring beside its peers.

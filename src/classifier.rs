@@ -1,0 +1,1 @@
+//! The classifier process: judges frames, keeps the device states, raises and clears alarms.

@@ -1,0 +1,164 @@
+//! Checked settings, one struct for each role: numbers in base units, nothing optional that has a default.
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::Protocol;
+
+/// When a device is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ack {
+    /// When what its message raised is in the journal.
+    #[default]
+    Safe,
+    /// When its message is in the ring.
+    Received,
+}
+
+/// Where a sensor's bytes come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input {
+    /// Devices connect.
+    Tcp {
+        /// Address and port; port 0 takes a free one.
+        listen: String,
+        /// Most connections at a time; further ones wait in the kernel's backlog.
+        connections_max: u32,
+        /// A connection that is silent for this long is closed.
+        idle_ms: u64,
+    },
+    /// A recorded log is replayed.
+    File {
+        /// The log.
+        path: String,
+        /// Times faster than it was recorded; 0: as fast as it goes.
+        speed: f64,
+    },
+}
+
+/// One sensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SensorSettings {
+    /// Its name, unique on the node.
+    pub name: String,
+    /// Where its bytes come from.
+    pub input: Input,
+    /// What they mean.
+    pub protocol: Protocol,
+    /// Id of the device, for protocols that carry none.
+    pub device: Option<String>,
+    /// When a device is answered.
+    pub ack: Ack,
+    /// Unreadable messages after which a connection is closed.
+    pub errors_max: u32,
+    /// Offset of JT/T 808 times from UTC, minutes (the standard's is +480).
+    pub jt808_zone_minutes: i32,
+    /// Accept messages with a wrong checksum.
+    pub lenient: bool,
+    /// Slots of the sensor's ring, a power of two.
+    pub ring_slots: u32,
+    /// Messages that may await an answer at a time.
+    pub answers_max: u32,
+}
+
+/// Overspeed by our own rule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OverspeedRule {
+    /// Raised above this, mm/s.
+    pub limit_mm_s: u32,
+    /// ... for at least this long in fix time.
+    pub for_ms: u64,
+    /// Cleared below `limit_mm_s - hysteresis_mm_s`.
+    pub hysteresis_mm_s: u32,
+}
+
+/// A fix that implies more than this speed since the last one is a jump.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JumpRule {
+    /// Implied speed, mm/s.
+    pub speed_max_mm_s: u32,
+    /// Jumps in a row after which the new place is believed.
+    pub jumps_max: u32,
+}
+
+/// What the classifier looks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Overspeed, if looked for.
+    pub overspeed: Option<OverspeedRule>,
+    /// Jumps.
+    pub jump: JumpRule,
+    /// A fix this far ahead of the clock is a clock fault, ms.
+    pub future_max_ms: u64,
+}
+
+/// A circular fence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fence {
+    /// Its name, unique on the node.
+    pub name: String,
+    /// Latitude of the centre, 1e-7 degree.
+    pub lat_e7: i32,
+    /// Longitude of the centre, 1e-7 degree.
+    pub lon_e7: i32,
+    /// Radius, mm.
+    pub radius_mm: u64,
+    /// A vehicle has left when it is this far outside, mm.
+    pub margin_mm: u64,
+}
+
+/// The dispatcher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DispatcherSettings {
+    /// Address and port of HTTP and WebSocket.
+    pub listen: String,
+    /// A road graph to draw under the map.
+    pub roads: Option<String>,
+    /// Updates queued for one subscriber before it gets the latest of each vehicle instead.
+    pub subscriber_updates_max: u32,
+    /// Most subscribers at a time.
+    pub subscribers_max: u32,
+    /// A subscriber that takes nothing for this long is cut off.
+    pub stalled_ms: u64,
+}
+
+/// The uplink.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UplinkSettings {
+    /// Host of the broker; none: alarms stay in the journal.
+    pub broker_host: Option<String>,
+    /// Its port.
+    pub broker_port: u16,
+    /// MQTT client id.
+    pub client_id: String,
+    /// User name.
+    pub username: Option<String>,
+    /// File that holds the password.
+    pub password_file: Option<String>,
+    /// MQTT keep-alive, seconds.
+    pub keep_alive_s: u16,
+    /// Unconfirmed publishes at a time.
+    pub window: u16,
+    /// Most bytes of the journal's database.
+    pub journal_bytes_max: u64,
+    /// Keep an alarm although nobody subscribes (PUBACK reason 0x10) until somebody does.
+    pub hold_without_subscriber: bool,
+}
+
+/// The observer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ObserverSettings {
+    /// Address and port of `/metrics`, `/livez` and `/readyz`.
+    pub listen: String,
+}
+
+/// Traces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TraceSettings {
+    /// Base URL of an OTLP/HTTP collector, such as `http://127.0.0.1:4318`; none: no traces.
+    pub endpoint: Option<String>,
+    /// Headers sent with each export.
+    pub headers: Vec<(String, String)>,
+    /// One frame in this many is traced although it raised nothing; 0: none.
+    pub one_in: u32,
+}

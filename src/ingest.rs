@@ -1,0 +1,1 @@
+//! The ingest process: one sensor's bytes in, frames out, answers back.

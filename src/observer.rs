@@ -1,0 +1,1 @@
+//! The observer process: metrics, health and traces.

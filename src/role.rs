@@ -1,0 +1,198 @@
+//! The control contract: what the supervisor and its children say to each other on a child's descriptor 0, a seqpacket
+//! socket. Messages are postcard, one a packet; descriptors travel beside them in the order stated here.
+//!
+//! A child hears, in this order: [`ToChild::Assign`], any number of [`ToChild::Ring`] and [`ToChild::Page`], then
+//! [`ToChild::Start`]. It answers [`FromChild::Ready`]. End-of-file means that the supervisor is gone: drain.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{
+    DispatcherSettings, Fence, ObserverSettings, Rules, SensorSettings, TraceSettings,
+    UplinkSettings,
+};
+use crate::ring::Geometry;
+
+/// What a process of this binary can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Role {
+    /// Takes in one sensor.
+    Ingest,
+    /// Judges frames.
+    Classifier,
+    /// Serves the live fleet to local subscribers.
+    Dispatcher,
+    /// Carries alarms through the journal to the broker.
+    Uplink,
+    /// Shows metrics, health and traces.
+    Observer,
+}
+
+impl Role {
+    /// The name in logs, metrics and process titles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Ingest => "ingest",
+            Role::Classifier => "classifier",
+            Role::Dispatcher => "dispatcher",
+            Role::Uplink => "uplink",
+            Role::Observer => "observer",
+        }
+    }
+}
+
+/// Where this node stands, as topics and traces name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The site.
+    pub site: String,
+    /// The node's name, unique within the site.
+    pub name: String,
+}
+
+/// The first message to a child. Beside it travel: the lock on the state directory, the child's statistics page
+/// (writable), then what the role's own variant lists.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Who we are.
+    pub node: Node,
+    /// This process among those of its role: the sensor's name for an ingest, else the role's name.
+    pub instance: String,
+    /// How often this child was started before.
+    pub restarts: u32,
+    /// What to do.
+    pub duty: Duty,
+}
+
+/// A role's own part of its assignment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Duty {
+    /// Descriptors: the listening socket (`tcp`) or the open file (`file`).
+    Ingest(SensorSettings),
+    /// Descriptors: the state table (writable).
+    Classifier {
+        /// What to look for.
+        rules: Rules,
+        /// Where to look.
+        fences: Vec<Fence>,
+        /// One frame in this many is traced although it raised nothing; 0: none.
+        trace_one_in: u32,
+    },
+    /// Descriptors: the state table (read only), the listening socket, and the road graph if `roads`.
+    Dispatcher {
+        /// Limits.
+        settings: DispatcherSettings,
+        /// Whether a descriptor of a road graph is there.
+        roads: bool,
+    },
+    /// Descriptors: the state table (read only).
+    Uplink {
+        /// Journal and broker.
+        settings: UplinkSettings,
+        /// The state directory.
+        state_dir: String,
+    },
+    /// Descriptors: the listening socket.
+    Observer {
+        /// Limits.
+        settings: ObserverSettings,
+        /// Where traces go.
+        trace: TraceSettings,
+    },
+}
+
+/// Which side of a ring a child has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// It writes frames.
+    Producer,
+    /// It reads frames.
+    Consumer,
+}
+
+/// What a ring carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Frames of one sensor, ingest to classifier.
+    Sensor,
+    /// Tracks and alarms without custody, classifier to dispatcher.
+    Track,
+    /// Alarms with custody, classifier to uplink.
+    Alarm,
+    /// Trace records, to the observer.
+    Trace,
+}
+
+/// One ring that a child is handed. Beside it travel the descriptors of [`crate::ring::RingFds`], in its order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RingAssignment {
+    /// Number of the ring; a sensor keeps its number while its configuration stands.
+    pub ring: u32,
+    /// Birth of the ring: grows with every ring ever made on this node.
+    pub birth: u64,
+    /// What it carries.
+    pub purpose: Purpose,
+    /// The side handed over.
+    pub end: End,
+    /// The sensor's name, or the role at the other end.
+    pub name: String,
+    /// Its size.
+    pub geometry: Geometry,
+}
+
+/// What a child is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToChild {
+    /// What to be.
+    Assign(Box<Assignment>),
+    /// A ring.
+    Ring(RingAssignment),
+    /// A statistics page of another process, to read (observer only). Beside it travels the page. A later page of the
+    /// same role and instance replaces the former.
+    Page {
+        /// Whose.
+        role: Role,
+        /// Which of them.
+        instance: String,
+    },
+    /// The device states of the last snapshot (classifier only). Beside it travels a memfd in the format of
+    /// [`crate::table`]'s snapshots.
+    Snapshot,
+    /// All is handed over.
+    Start,
+    /// Stop taking in; finish what is there; end.
+    Drain,
+}
+
+/// What a child says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum FromChild {
+    /// It serves.
+    Ready,
+    /// A snapshot of device states from the journal (uplink only, before `Ready`). Beside it travels the memfd.
+    Snapshot,
+    /// A producer broke the rules of its ring; the ring is no longer read.
+    Violation {
+        /// Number of the ring.
+        ring: u32,
+        /// What was found.
+        what: String,
+    },
+}
+
+/// Exit codes of children and of `ringway run`, after sysexits.
+pub mod exit {
+    /// All that was accepted is on disk.
+    pub const OK: i32 = 0;
+    /// An error of our own.
+    pub const SOFTWARE: i32 = 70;
+    /// A resource is taken, such as a port.
+    pub const UNAVAILABLE: i32 = 69;
+    /// A file or device failed.
+    pub const IO: i32 = 74;
+    /// Something was left behind in a drain; the log says what and where.
+    pub const LEFT: i32 = 75;
+    /// Wrong use of the command line.
+    pub const USAGE: i32 = 64;
+    /// The configuration is wrong.
+    pub const CONFIG: i32 = 78;
+}

@@ -1,0 +1,1 @@
+//! The statistics page: one a process, relaxed atomics, fixed layout.

@@ -1,0 +1,1 @@
+//! The supervisor: owns every shared object, starts, watches and ends the children.

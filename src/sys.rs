@@ -1,0 +1,1 @@
+//! The operating system: shared memory, the control channel, clocks.

@@ -1,0 +1,1 @@
+//! The state table: one slot a device, two copies, switched by one store.

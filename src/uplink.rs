@@ -1,0 +1,1 @@
+//! The uplink process: alarms through a durable journal to the broker.
