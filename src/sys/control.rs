@@ -254,7 +254,10 @@ fn receive(socket: &OwnedFd, flags: MsgFlags) -> nix::Result<Option<Packet>> {
             Err(errno) => return Err(errno),
             Ok(received) => {
                 // `None` when the kernel cut descriptors off for want of free numbers; there was room for all.
-                let arrived = received.cmsgs().ok().map(|messages| own(messages).collect());
+                let arrived = received
+                    .cmsgs()
+                    .ok()
+                    .map(|messages| own(messages).collect());
                 break (received.bytes, arrived, received.flags);
             }
         }
