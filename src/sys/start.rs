@@ -42,7 +42,7 @@ pub struct Started {
     /// The rings.
     pub rings: Vec<(RingAssignment, RingFds)>,
     /// The statistics pages of the others (observer only).
-    pub pages: Vec<(Role, String, OwnedFd)>,
+    pub pages: Vec<OwnedFd>,
     /// The device states of the last run (classifier only, if there are any).
     pub snapshot: Option<OwnedFd>,
     /// The control channel.
@@ -99,13 +99,7 @@ pub fn receive() -> Result<Started, StartError> {
                     .ok_or(StartError::Contract("a ring has five descriptors"))?;
                 rings.push((assignment, fds));
             }
-            ToChild::Page { role, instance } => {
-                let page = fds
-                    .into_iter()
-                    .next()
-                    .ok_or(StartError::Contract("a page is missing"))?;
-                pages.push((role, instance, page));
-            }
+            ToChild::Page => pages.extend(fds.into_iter().next()),
             ToChild::Snapshot => snapshot = fds.into_iter().next(),
             ToChild::Start => break,
             ToChild::Assign(_) | ToChild::Drain => {
