@@ -1,1 +1,4 @@
 //! The observer process: metrics, health and traces.
+
+mod queue;
+mod span;
