@@ -78,6 +78,8 @@ pub struct Connection {
     pub heard_ms: u64,
     /// Not read until some of its answers are given.
     pub paused: bool,
+    /// When it will have been silent for long enough to end its epoch, if that is watched.
+    pub silent_ms: Option<u64>,
     /// The device will send no more.
     ended: bool,
     /// Answers not yet taken by the kernel, from `unread[sent..]` on.
@@ -387,6 +389,7 @@ impl Connections {
             awaiting: 0,
             heard_ms: now_ms,
             paused: false,
+            silent_ms: None,
             ended: false,
             unread: Vec::new(),
             sent: 0,

@@ -11,7 +11,7 @@ use crate::config::Ack;
 use crate::frame::{DeviceId, FRAME_BYTES_MAX, Frame, FrameFlags};
 use crate::hop::Hop;
 use crate::protocol::Report;
-use crate::ring::{Outcome, Producer};
+use crate::ring::Producer;
 use crate::sys::clock;
 
 /// Most frames in one commit; also at most a quarter of the ring.
@@ -85,22 +85,16 @@ struct Stalled<K> {
 }
 
 impl<K: Copy> Publisher<K> {
-    /// Publishes to `producer`, whose ring has `slots` slots of records of up to `record_bytes_max` and `answers_max`
-    /// words for answers.
-    pub fn new(
-        producer: Producer,
-        slots: u32,
-        record_bytes_max: usize,
-        answers_max: u32,
-        ack: Ack,
-    ) -> Publisher<K> {
+    /// Publishes to `producer`.
+    pub fn new(producer: Producer, ack: Ack) -> Publisher<K> {
+        let geometry = producer.identity().geometry;
         Publisher {
-            producer,
-            pending: Pending::new(answers_max),
+            pending: Pending::new(geometry.answers),
             trace_ids: TraceIds::from_random(),
             ack,
-            part_frames_max: MESSAGE_FRAMES_MAX.min(slots as usize / 4).max(1),
-            frame_bytes_max: record_bytes_max.min(FRAME_BYTES_MAX),
+            part_frames_max: MESSAGE_FRAMES_MAX.min(geometry.slots as usize / 4).max(1),
+            frame_bytes_max: producer.record_bytes_max().min(FRAME_BYTES_MAX),
+            producer,
             stalled: None,
             records: Vec::new(),
             lengths: Vec::new(),
@@ -138,15 +132,7 @@ impl<K: Copy> Publisher<K> {
     pub fn settle(&mut self, settled: &mut Vec<Settled<K>>) {
         let producer = &self.producer;
         self.pending.settle(
-            |index, first_seq| {
-                let word = producer.outcome(index);
-                // A word of another message says nothing about this one.
-                if word.sequence_low() == first_seq as u32 {
-                    word.outcome()
-                } else {
-                    Outcome::Pending
-                }
-            },
+            |index, first_seq| producer.outcome(index).outcome_of(first_seq),
             settled,
         );
     }
@@ -161,9 +147,28 @@ impl<K: Copy> Publisher<K> {
         self.figures
     }
 
-    /// The ring.
-    pub fn producer(&mut self) -> &mut Producer {
-        &mut self.producer
+    /// Says that this process sleeps until it is wanted: for the stalled message, and for answers if
+    /// `rung_for_answers`. `false` when there is something already.
+    pub fn nap_begin(&self, rung_for_answers: bool) -> bool {
+        let left = self.stalled.as_ref().map_or(0, |stalled| {
+            let left = stalled.message.reports.len() - stalled.published;
+            left.min(self.part_frames_max) as u64
+        });
+        // Room in the ring is no help to a message that lacks a word of the answer table.
+        let lacks_word = left > 0 && self.pending.next_index().is_none();
+        let answers = self.awaited() > 0 && (rung_for_answers || lacks_word);
+        self.producer.wait_for(if lacks_word { 0 } else { left }, answers);
+        self.producer.nap_begin()
+    }
+
+    /// Says that this process is awake.
+    pub fn nap_end(&self) {
+        self.producer.nap_end();
+    }
+
+    /// Says that nothing will be published any more.
+    pub fn close(self) {
+        self.producer.close();
     }
 
     /// Publishes part after part as far as there is room.

@@ -17,11 +17,11 @@ use super::session::{Next, ReadAt, Session};
 use super::tally::Tally;
 use super::wake::{self, Wake};
 use crate::protocol::{self, Message, Protocol};
+use crate::ring;
 use crate::sys::clock;
 
-/// Longest time for which messages wait to be taken together when there is load: this hop's part of the millisecond
-/// that all hops together may gather.
-const GATHER: Duration = Duration::from_micros(400);
+/// Longest time for which messages wait to be taken together when there is load: the same for each hop.
+const GATHER: Duration = ring::COALESCE;
 
 /// A round with more messages than this was long enough to make up for its wake-up: the next one follows at once.
 const GATHER_MESSAGES_MAX: u32 = 64;
