@@ -12,3 +12,6 @@ mod trace_id;
 mod wake;
 
 pub use process::{IngestError, Setup, serve};
+
+#[cfg(test)]
+mod tests;

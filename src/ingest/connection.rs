@@ -247,10 +247,10 @@ impl Connections {
         self.settle(key)
     }
 
-    /// Queues an answer for the next [`Connections::flush`]; `false` if the connection is gone.
-    pub fn answer(&mut self, key: Key, answer: Vec<u8>) -> bool {
+    /// Queues an answer for the next [`Connections::flush`], unless the connection is gone.
+    pub fn answer(&mut self, key: Key, answer: Vec<u8>) {
         let Some(connection) = self.get(key) else {
-            return false;
+            return;
         };
         if connection.unread.is_empty() {
             connection.unread = answer;
@@ -263,7 +263,6 @@ impl Connections {
             connection.dirty = true;
             self.dirty.push(key);
         }
-        true
     }
 
     /// Writes what was queued, one system call a connection, and reports those that were closed by it.

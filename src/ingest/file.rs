@@ -13,7 +13,7 @@ use super::publishing::{Outgoing, Publisher};
 use super::session::{Next, ReadAt, Session};
 use super::tally::Tally;
 use super::wake::Wake;
-use crate::protocol::{Message, Protocol, Reject};
+use crate::protocol::{Message, Reject};
 use crate::sys::clock;
 
 /// Bytes read in one go.
@@ -92,14 +92,18 @@ impl Replay {
     /// # Errors
     /// When the file cannot be read.
     pub fn run(mut self) -> Result<(), IngestError> {
+        self.wake.say_ready()?;
+        self.tally.ready();
         while !self.wake.drain() {
             self.play()?;
             if !self.publisher.stalled() {
                 self.file.seek(SeekFrom::Start(self.played_to))?;
             }
-            self.tally.beat(0, 0, self.publisher.figures());
+            let now_ns = clock::monotonic_ns();
+            self.tally.beat(now_ns, 0, 0, self.publisher.figures());
             self.sleep()?;
         }
+        self.tally.ends();
         self.publisher.close();
         Ok(())
     }
@@ -139,8 +143,8 @@ impl Replay {
             },
             decoded_ns: clock::monotonic_ns(),
         };
-        if self.publisher.publish(outgoing).is_err() {
-            self.tally.ring_full();
+        if let Err(why) = self.publisher.publish(outgoing) {
+            self.tally.stalled(why);
         }
     }
 

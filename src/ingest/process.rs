@@ -19,7 +19,7 @@ use crate::config::{Input, SensorSettings};
 use crate::frame::DeviceId;
 use crate::protocol;
 use crate::ring::{AttachError, Identity, Producer, RingFds};
-use crate::role::{FromChild, Node};
+use crate::role::Node;
 use crate::sys::control::{Channel, ControlError};
 
 /// Why an ingest ends before it is told to.
@@ -83,7 +83,6 @@ pub fn serve(setup: Setup) -> Result<(), IngestError> {
     } = setup;
     let producer = Producer::attach_as(&ring, &identity)?;
     let decoding = decoding(&settings, &node);
-    control.send(&FromChild::Ready, &[])?;
     let wake = Wake::new(control, ring.producer_bell.as_fd())?;
     match settings.input {
         Input::Tcp {

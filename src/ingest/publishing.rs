@@ -82,6 +82,7 @@ struct Stalled<K> {
     message: Outgoing<K>,
     published: usize,
     ticket: Option<Ticket>,
+    why: Stall,
 }
 
 impl<K: Copy> Publisher<K> {
@@ -113,6 +114,7 @@ impl<K: Copy> Publisher<K> {
             message,
             published: 0,
             ticket: None,
+            why: Stall::Ring,
         })
     }
 
@@ -150,14 +152,17 @@ impl<K: Copy> Publisher<K> {
     /// Says that this process sleeps until it is wanted: for the stalled message, and for answers if
     /// `rung_for_answers`. `false` when there is something already.
     pub fn nap_begin(&self, rung_for_answers: bool) -> bool {
-        let left = self.stalled.as_ref().map_or(0, |stalled| {
-            let left = stalled.message.reports.len() - stalled.published;
-            left.min(self.part_frames_max) as u64
-        });
-        // Room in the ring is no help to a message that lacks a word of the answer table.
-        let lacks_word = left > 0 && self.pending.next_index().is_none();
+        let (frames, lacks_word) = match &self.stalled {
+            None => (0, false),
+            // Room in the ring is no help to a message that lacks a word of the answer table.
+            Some(stalled) if stalled.why == Stall::Answers => (0, true),
+            Some(stalled) => {
+                let left = stalled.message.reports.len() - stalled.published;
+                (left.min(self.part_frames_max) as u64, false)
+            }
+        };
         let answers = self.awaited() > 0 && (rung_for_answers || lacks_word);
-        self.producer.wait_for(if lacks_word { 0 } else { left }, answers);
+        self.producer.wait_for(frames, answers);
         self.producer.nap_begin()
     }
 
@@ -177,9 +182,10 @@ impl<K: Copy> Publisher<K> {
         let owed = stalled.ticket.is_some() || !stalled.message.answer.is_empty();
         let awaits = owed && self.ack == Ack::Safe;
         while stalled.published < stalled.message.reports.len() {
-            if let Err(stall) = self.publish_part(&mut stalled, awaits) {
+            if let Err(why) = self.publish_part(&mut stalled, awaits) {
+                stalled.why = why;
                 self.stalled = Some(stalled);
-                return Err(stall);
+                return Err(why);
             }
         }
         let Some(ticket) = stalled.ticket else {

@@ -12,7 +12,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use super::connection::{Closed, Connections, Got, Key, LISTENER};
 use super::pending::Settled;
 use super::process::{IngestError, Limits};
-use super::publishing::{Outgoing, Published, Publisher, Stall};
+use super::publishing::{Outgoing, Published, Publisher};
 use super::session::{Next, ReadAt, Session};
 use super::tally::Tally;
 use super::wake::{self, Wake};
@@ -112,6 +112,8 @@ impl Tcp {
     /// When the sockets cannot be waited on any more.
     pub fn run(mut self) -> Result<(), IngestError> {
         self.connections.listen(true)?;
+        self.wake.say_ready()?;
+        self.tally.ready();
         let mut drain_until_ms = None;
         loop {
             let count = self.wait(drain_until_ms)?;
@@ -124,10 +126,10 @@ impl Tcp {
             } else if self.publisher.stalled() {
                 self.resume_stalled();
             }
-            let tally = &mut self.tally;
+            let tally = &self.tally;
             self.connections.flush(now_ms, |why| tally.closed(why));
             self.connections.sweep(now_ms, |why| tally.closed(why));
-            self.report();
+            self.report(now.monotonic_ns);
             if self.wake.drain() {
                 let until = *drain_until_ms.get_or_insert(now_ms + DRAIN_MS_MAX);
                 if self.is_empty() || now_ms >= until {
@@ -142,7 +144,8 @@ impl Tcp {
             self.connections.close(key);
             self.tally.closed(Closed::Drain);
         }
-        self.report();
+        self.report(clock::monotonic_ns());
+        self.tally.ends();
         self.publisher.close();
         Ok(())
     }
@@ -203,8 +206,9 @@ impl Tcp {
             accepted,
         } in settled.drain(..)
         {
-            self.tally.settled(accepted);
-            let Some(connection) = self.connections.get(to) else {
+            let connection = self.connections.get(to);
+            self.tally.settled(accepted, connection.is_some());
+            let Some(connection) = connection else {
                 continue;
             };
             connection.awaiting -= 1;
@@ -379,8 +383,7 @@ impl Tcp {
         };
         match self.publisher.publish(outgoing) {
             Ok(published) => self.published(key, published),
-            Err(Stall::Ring) => self.tally.ring_full(),
-            Err(Stall::Answers) => self.tally.answers_full(),
+            Err(why) => self.tally.stalled(why),
         }
     }
 
@@ -400,8 +403,8 @@ impl Tcp {
     }
 
     fn answer(&mut self, key: Key, answer: Vec<u8>) {
-        if !answer.is_empty() && self.connections.answer(key, answer) {
-            self.tally.answered();
+        if !answer.is_empty() {
+            self.connections.answer(key, answer);
         }
     }
 
@@ -458,8 +461,9 @@ impl Tcp {
         }
     }
 
-    fn report(&mut self) {
+    fn report(&mut self, now_ns: u64) {
         self.tally.beat(
+            now_ns,
             self.connections.open(),
             self.publisher.awaited(),
             self.publisher.figures(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use crate::role::ToChild;
-use crate::sys::control::Channel;
+use crate::role::{FromChild, ToChild};
+use crate::sys::control::{Channel, ControlError};
 
 const CONTROL: u64 = 0;
 const BELL: u64 = 1;
@@ -37,6 +37,17 @@ impl Wake {
             control,
             drain: false,
         })
+    }
+
+    /// Tells the supervisor that this process serves.
+    ///
+    /// # Errors
+    /// When the channel failed; a supervisor that is gone is none, it is met again as a drain.
+    pub fn say_ready(&self) -> Result<(), ControlError> {
+        match self.control.send(&FromChild::Ready, &[]) {
+            Err(ControlError::Gone) => Ok(()),
+            other => other,
+        }
     }
 
     /// The epoll set.
