@@ -1,1 +1,4 @@
-//! The dispatcher process: the live fleet for local subscribers.
+//! The dispatcher process: the live fleet for everything local.
+mod json;
+mod live;
+mod subscription;
