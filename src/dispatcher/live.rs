@@ -5,6 +5,7 @@
 //! from one process to the next; the state table is the memory.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::json::{self, Alarm, Track};
@@ -163,20 +164,34 @@ impl LiveView {
         &self.vehicles[slot as usize].track
     }
 
-    /// Appends the GeoJSON feature of a device; whether there is one.
-    pub fn write_feature(&self, out: &mut String, device: &DeviceId) -> bool {
-        let Some(&slot) = self.slots.get(device) else {
-            return false;
-        };
-        self.vehicles[slot as usize].write_feature(out);
+    /// Appends the GeoJSON feature of a device; whether there is one and its fix passes `wanted`.
+    pub fn write_feature(
+        &self,
+        out: &mut String,
+        device: &DeviceId,
+        wanted: impl Fn(&Fix) -> bool,
+    ) -> bool {
+        let slot = self.slots.get(device);
+        let vehicle = slot.map(|&slot| &self.vehicles[slot as usize]);
+        match vehicle.filter(|vehicle| wanted(&vehicle.fix)) {
+            Some(vehicle) => vehicle.write_feature(out),
+            None => return false,
+        }
         true
     }
 
-    /// Appends the features of all vehicles whose fix passes `wanted`, with commas between.
-    pub fn write_features(&self, out: &mut String, wanted: impl Fn(&Fix) -> bool) {
-        let mut first = true;
-        for vehicle in self.vehicles.iter().filter(|vehicle| wanted(&vehicle.fix)) {
-            if !std::mem::take(&mut first) {
+    /// Appends the features of those of `slots` whose fix passes `wanted`, with commas between. `empty` says whether
+    /// nothing was written yet, over several calls.
+    pub fn write_features(
+        &self,
+        out: &mut String,
+        slots: Range<usize>,
+        empty: &mut bool,
+        wanted: impl Fn(&Fix) -> bool,
+    ) {
+        let vehicles = self.vehicles[slots].iter();
+        for vehicle in vehicles.filter(|vehicle| wanted(&vehicle.fix)) {
+            if !std::mem::take(empty) {
                 out.push(',');
             }
             vehicle.write_feature(out);
