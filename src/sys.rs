@@ -1,1 +1,5 @@
 //! The operating system: shared memory, the control channel, clocks.
+
+pub mod clock;
+pub mod control;
+pub mod region;

@@ -1,0 +1,287 @@
+//! Sleeping without losing a wake-up, on any number of rings at a time.
+//!
+//! A wake is the dear part of a hand-over: 7 to 9 us for the waker and 15 to 20 us until the sleeper runs, measured
+//! before any of this was written. So who is idle is woken by the first frame, and who is busy sleeps for
+//! [`COALESCE`] at a time and takes what came together; an urgent frame wakes either. Nobody sleeps longer than
+//! [`BACKSTOP`], whatever a peer does or fails to do.
+//!
+//! Bells are watched by edge and never read: each write is an edge of its own, and a bell that a peer saturates silences
+//! that peer's ring only.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timer::TimerSetTimeFlags;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::{Consumer, Producer};
+use crate::sys::control::watch;
+
+/// Longest time for which a busy sleeper leaves frames that are not urgent lying. Three hops of it stay below 1 ms.
+pub const COALESCE: Duration = Duration::from_micros(300);
+
+/// Longest sleep.
+pub const BACKSTOP: Duration = Duration::from_secs(1);
+
+/// Frames that must have come during a busy nap for the next one to be busy too: with fewer, a wake for each is no
+/// dearer than the timer.
+const BUSY_FRAMES_MIN: u64 = 2;
+
+/// How readily a sleeper wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// By the first frame or answer.
+    Idle,
+    /// By what is urgent, or by many frames; a timer does the rest.
+    Busy,
+}
+
+/// One side of one ring, as a waiter needs it.
+pub(super) trait Sleeper: Send + Sync {
+    /// Says that this side sleeps, then looks once more; `false` when there is work, so that it must not sleep.
+    fn nap_begin(&self, depth: Depth) -> bool;
+    /// Says that this side is awake.
+    fn nap_end(&self);
+    /// A count that grows with what this side waits for.
+    fn position(&self) -> u64;
+    /// What the other side rings.
+    fn bell(&self) -> &OwnedFd;
+}
+
+/// A ring's place in a [`Waiter`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat(u64);
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// A ring may have something; look at all of them.
+    Bell,
+    /// The time is over.
+    Deadline,
+}
+
+/// Waits for any of several rings.
+pub struct Waiter {
+    entries: Vec<Entry>,
+    seats: u64,
+    timer: TimerFd,
+    timer_watch: AsyncFd<OwnedFd>,
+    depth: Depth,
+    woken_at: Instant,
+}
+
+struct Entry {
+    seat: Seat,
+    sleeper: Arc<dyn Sleeper>,
+    bell: AsyncFd<OwnedFd>,
+}
+
+impl Waiter {
+    /// A waiter without rings. Must be called on a tokio runtime, as must all that follows.
+    ///
+    /// # Errors
+    /// What the kernel says when it makes the timer.
+    pub fn new() -> io::Result<Waiter> {
+        // A timer of the kernel, since tokio's own counts in whole milliseconds.
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        Ok(Waiter {
+            entries: Vec::new(),
+            seats: 0,
+            timer_watch: watch(timer.as_fd().try_clone_to_owned()?, Interest::READABLE)?,
+            timer,
+            depth: Depth::Idle,
+            woken_at: Instant::now(),
+        })
+    }
+
+    /// Waits for frames, resync requests and the close of this ring too. The consumer must have read all that was
+    /// available before it waits, else the wait ends at once; a quarantined ring never ends it.
+    ///
+    /// # Errors
+    /// What the kernel says when the bell is registered.
+    pub fn add_consumer(&mut self, consumer: &Consumer) -> io::Result<Seat> {
+        self.add(consumer.sleeper())
+    }
+
+    /// Waits for what [`Producer::wait_for`] says too.
+    ///
+    /// # Errors
+    /// What the kernel says when the bell is registered.
+    pub fn add_producer(&mut self, producer: &Producer) -> io::Result<Seat> {
+        self.add(producer.sleeper())
+    }
+
+    fn add(&mut self, sleeper: Arc<dyn Sleeper>) -> io::Result<Seat> {
+        let bell = watch(sleeper.bell().try_clone()?, Interest::READABLE)?;
+        let seat = Seat(self.seats);
+        self.seats += 1;
+        self.entries.push(Entry {
+            seat,
+            sleeper,
+            bell,
+        });
+        Ok(seat)
+    }
+
+    /// Forgets a ring.
+    pub fn remove(&mut self, seat: Seat) {
+        self.entries.retain(|entry| entry.seat != seat);
+    }
+
+    /// Sleeps until a ring may have something, at most for `patience` and never longer than [`BACKSTOP`]. May be
+    /// cancelled at any point; nothing is lost, since the rings are looked at anew.
+    pub async fn wait(&mut self, patience: Duration) -> Woken {
+        let deadline = tokio::time::sleep(patience.min(BACKSTOP));
+        tokio::pin!(deadline);
+        let mut depth = self.depth;
+        let woken = loop {
+            match self.nap(depth, deadline.as_mut()).await {
+                Stirred::Work => break Woken::Bell,
+                Stirred::Deadline => break Woken::Deadline,
+                // A whole busy nap without a frame: idle now.
+                Stirred::Quiet => depth = Depth::Idle,
+                Stirred::Few => {
+                    depth = Depth::Idle;
+                    break Woken::Bell;
+                }
+            }
+        };
+        let now = Instant::now();
+        // Two wakes within one nap's length: from here on it is cheaper to gather.
+        if depth == Depth::Idle && woken == Woken::Bell && now - self.woken_at < COALESCE {
+            depth = Depth::Busy;
+        }
+        (self.depth, self.woken_at) = (depth, now);
+        woken
+    }
+
+    async fn nap(
+        &self,
+        depth: Depth,
+        mut deadline: std::pin::Pin<&mut tokio::time::Sleep>,
+    ) -> Stirred {
+        let before = self.position();
+        let naps = Naps(&self.entries);
+        let mut work = false;
+        // All are asked, also after one that has work: a nap must have begun before it can end.
+        for entry in &self.entries {
+            work |= !entry.sleeper.nap_begin(depth);
+        }
+        if work {
+            drop(naps);
+            // Under full load nobody ever sleeps; the other tasks of this thread get their turn all the same.
+            tokio::task::yield_now().await;
+            return Stirred::Work;
+        }
+        let timer_at = match depth {
+            Depth::Idle => None,
+            Depth::Busy => self.start_timer(),
+        };
+        let cause = poll_fn(|cx| {
+            let rung = self.poll_bells(cx);
+            if rung {
+                return Poll::Ready(Cause::Bell);
+            }
+            if let Some(at) = timer_at
+                && self.poll_timer(cx, at)
+            {
+                return Poll::Ready(Cause::Timer);
+            }
+            deadline.as_mut().poll(cx).map(|()| Cause::Deadline)
+        })
+        .await;
+        drop(naps);
+        let came = self.position().wrapping_sub(before);
+        match cause {
+            Cause::Bell => Stirred::Work,
+            Cause::Deadline => Stirred::Deadline,
+            Cause::Timer if came == 0 => Stirred::Quiet,
+            Cause::Timer if came < BUSY_FRAMES_MIN => Stirred::Few,
+            Cause::Timer => Stirred::Work,
+        }
+    }
+
+    fn position(&self) -> u64 {
+        let positions = self.entries.iter().map(|entry| entry.sleeper.position());
+        positions.fold(0, u64::wrapping_add)
+    }
+
+    /// Whether any bell was rung since the last call. Looks at all, so that a second one does not end the next wait.
+    fn poll_bells(&self, cx: &mut Context<'_>) -> bool {
+        let mut rung = false;
+        for entry in &self.entries {
+            rung |= poll_edge(&entry.bell, cx);
+        }
+        rung
+    }
+
+    /// Starts the timer and returns when it ends; `None` if it cannot be started, and the backstop must do.
+    fn start_timer(&self) -> Option<Instant> {
+        let expiration = Expiration::OneShot(TimeSpec::from_duration(COALESCE));
+        let at = Instant::now() + COALESCE;
+        let started = self.timer.set(expiration, TimerSetTimeFlags::empty());
+        started.ok().map(|()| at)
+    }
+
+    /// Whether the timer that ends `at` has ended. An edge before that is one of the nap before, whose timer ran on.
+    fn poll_timer(&self, cx: &mut Context<'_>, at: Instant) -> bool {
+        while poll_edge(&self.timer_watch, cx) {
+            if Instant::now() >= at {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Whether an edge came; if not, the task is woken by the next one. The file is not read: clearing what tokio remembers
+/// of the edge is enough.
+fn poll_edge(file: &AsyncFd<OwnedFd>, cx: &mut Context<'_>) -> bool {
+    let mut seen = false;
+    while let Poll::Ready(ready) = file.poll_read_ready(cx) {
+        match ready {
+            Ok(mut guard) => {
+                guard.clear_ready();
+                seen = true;
+            }
+            // The runtime shuts down: the caller is about to be dropped.
+            Err(_) => break,
+        }
+    }
+    seen
+}
+
+enum Cause {
+    Bell,
+    Timer,
+    Deadline,
+}
+
+enum Stirred {
+    /// There is work.
+    Work,
+    /// The timer ended and so little came that waiting for it does not pay.
+    Few,
+    /// The timer ended and nothing came.
+    Quiet,
+    /// The time is over.
+    Deadline,
+}
+
+/// Ends the naps of all entries, also when the wait is cancelled.
+struct Naps<'a>(&'a [Entry]);
+
+impl Drop for Naps<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|entry| entry.sleeper.nap_end());
+    }
+}
