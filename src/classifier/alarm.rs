@@ -49,16 +49,19 @@ pub struct Alarming<'a> {
 impl<'a> Alarming<'a> {
     /// The alarms that are open in this course: kind, rule and start.
     pub fn open(&self) -> impl Iterator<Item = (AlarmKind, &'a str, i64)> + use<'a> {
-        let (live, history): (&[_], &[_]) = if self.late {
-            (&[], &self.state.memory.history_open)
+        let memory = &self.state.memory;
+        let (listed, unlisted): (&[_], &[_]) = if self.late {
+            (&[], &memory.history_open)
         } else {
-            (&self.state.public.open, &[])
+            (&self.state.public.alarms, &memory.unlisted)
         };
-        let live = live.iter().map(|a| (a.kind, a.rule.as_str(), a.start_ms));
-        let history = history
+        let listed = listed
             .iter()
             .map(|a| (a.kind, a.rule.as_str(), a.start_ms));
-        live.chain(history)
+        let unlisted = unlisted
+            .iter()
+            .map(|a| (a.kind, a.rule.as_str(), a.start_ms));
+        listed.chain(unlisted)
     }
 
     /// Start of an open alarm, ms.
@@ -145,13 +148,14 @@ impl<'a> Alarming<'a> {
         }
         let key = spell_key(kind, rule);
         let overlaps = |from_ms: i64, to_ms: i64| from_ms <= self.at_ms && start_ms <= to_ms;
-        let open = &self.state.public.open;
-        let spells = &self.state.memory.spells;
-        open.iter()
-            .any(|a| a.kind == kind && a.rule == rule && overlaps(a.start_ms, i64::MAX))
-            || spells
-                .iter()
-                .any(|s| s.key == key && overlaps(s.from_ms, s.to_ms))
+        let live = Alarming {
+            late: false,
+            ..*self
+        };
+        let open_ms = live.open_since(kind, rule);
+        let mut spells = self.state.memory.spells.iter();
+        open_ms.is_some_and(|from_ms| overlaps(from_ms, i64::MAX))
+            || spells.any(|s| s.key == key && overlaps(s.from_ms, s.to_ms))
     }
 
     /// A raise that does not stay open, to be completed by the caller.

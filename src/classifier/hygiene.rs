@@ -84,6 +84,10 @@ pub fn usable(fix: &Fix) -> Result<Place, Rejection> {
     valid.then_some(place).ok_or(Rejection::Invalid)
 }
 
+/// Bytes of a digest that are kept. With 48 bits one report in 2^44 is taken for one of the last sixteen of its device
+/// by mistake: once in fifty years at 10,000 reports a second.
+const DIGEST_BYTES: usize = 6;
+
 /// The digests of the last reports, to know one that comes again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -95,19 +99,23 @@ pub struct Seen {
 impl Seen {
     /// Whether a report with this digest is among the last ones.
     pub fn contains(&self, digest: u64) -> bool {
-        let kept = self.kept();
-        self.digests[..kept].contains(&digest)
+        self.digests[..self.kept()].contains(&cut(digest))
     }
 
     /// Whether the very last report had this digest.
     pub fn ends_with(&self, digest: u64) -> bool {
-        self.count > 0 && self.digests[self.at(self.count - 1)] == digest
+        self.count > 0 && self.digests[self.at(self.count - 1)] == cut(digest)
     }
 
     /// Remembers a report; the oldest falls out of the window.
     pub fn push(&mut self, digest: u64) {
-        self.digests[self.at(self.count)] = digest;
+        self.digests[self.at(self.count)] = cut(digest);
         self.count += 1;
+    }
+
+    /// Bytes by which the window may still grow.
+    pub fn growth_bytes(&self) -> usize {
+        (SEEN_REPORTS_MAX - self.kept()) * DIGEST_BYTES
     }
 
     fn kept(&self) -> usize {
@@ -119,16 +127,23 @@ impl Seen {
     }
 }
 
+fn cut(digest: u64) -> u64 {
+    digest & ((1 << (8 * DIGEST_BYTES)) - 1)
+}
+
 // As bytes, oldest first: a third of the time of sixteen numbers, and this is encoded for nearly every frame.
 impl Serialize for Seen {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = [0; SEEN_REPORTS_MAX * 8];
+        let mut bytes = [0; SEEN_REPORTS_MAX * DIGEST_BYTES];
         let kept = self.kept();
         let oldest = self.count - kept as u64;
-        for (out, count) in bytes.chunks_exact_mut(8).zip(oldest..self.count) {
-            out.copy_from_slice(&self.digests[self.at(count)].to_le_bytes());
+        for (out, count) in bytes
+            .chunks_exact_mut(DIGEST_BYTES)
+            .zip(oldest..self.count)
+        {
+            out.copy_from_slice(&self.digests[self.at(count)].to_le_bytes()[..DIGEST_BYTES]);
         }
-        to.serialize_bytes(&bytes[..kept * 8])
+        to.serialize_bytes(&bytes[..kept * DIGEST_BYTES])
     }
 }
 
@@ -136,12 +151,14 @@ impl<'de> Deserialize<'de> for Seen {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Seen, D::Error> {
         let bytes = <&[u8]>::deserialize(from)?;
         let mut seen = Seen::default();
-        let (digests, rest) = bytes.as_chunks::<8>();
+        let (digests, rest) = bytes.as_chunks::<DIGEST_BYTES>();
         if !rest.is_empty() || digests.len() > SEEN_REPORTS_MAX {
             return Err(serde::de::Error::custom("window of digests is not valid"));
         }
         for digest in digests {
-            seen.push(u64::from_le_bytes(*digest));
+            let mut whole = [0; 8];
+            whole[..DIGEST_BYTES].copy_from_slice(digest);
+            seen.push(u64::from_le_bytes(whole));
         }
         Ok(seen)
     }

@@ -1,12 +1,14 @@
 //! The state of one device: what others may read of it ([`PublicState`]) and what only the classifier remembers.
 //!
-//! Promises that it never outgrows its slot of the state table: whatever makes it grow is asked for beforehand
-//! ([`DeviceState::fits`]), and everything in it has a count.
+//! Promises that it does not outgrow its slot of the state table: all in it has a count, and what it is about to owe is
+//! only taken if it fits ([`DeviceState::make_room`]). Alarms that are open but not listed for others are the price when
+//! a device has many at once; they are raised and cleared like all.
 
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{AlarmKind, Alarms, DeviceId, Event, EventId, Fix, Origin, Phase, Severity};
 use crate::hop::TraceHead;
+use crate::table::{PAYLOAD_BYTES_MAX, PublicState};
 
 use super::hygiene::Seen;
 use super::place::Place;
@@ -18,36 +20,14 @@ pub const OWED_EVENTS_MAX: usize = 4;
 pub const APPLIED_RINGS_MAX: usize = 4;
 
 /// Ended alarms whose time is remembered, so that a late fix does not find them again.
-pub const SPELLS_MAX: usize = 8;
+pub const SPELLS_MAX: usize = 4;
 
-/// What the numbers in a state may grow by, bytes, without anybody asking whether it still fits.
-const GROWTH_BYTES_MAX: usize = 64;
+/// What a state may grow by without anybody asking whether it still fits, bytes: places and times of both courses that
+/// are not known yet, longer numbers, another sensor's longer name.
+const GROWTH_BYTES_MAX: usize = 96;
 
-/// Most bytes of an encoded state.
-pub const STATE_BYTES_MAX: usize = 1_000;
-
-/// An alarm that is open.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OpenAlarm {
-    pub id: EventId,
-    pub kind: AlarmKind,
-    pub severity: Severity,
-    pub rule: String,
-    pub start_ms: i64,
-    pub fix: Fix,
-    pub received_ms: i64,
-    pub sensor: String,
-}
-
-/// What others may read.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PublicState {
-    pub device: DeviceId,
-    pub sensor: String,
-    pub fix: Fix,
-    pub received_ms: i64,
-    pub open: Vec<OpenAlarm>,
-}
+/// Most bytes of an [`Applied`]: a ring below 2^21, a birth below 2^35, a sequence below 2^42.
+const APPLIED_BYTES_MAX: usize = 14;
 
 /// All that is known of a device.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +49,8 @@ pub struct Memory {
     pub live: Course,
     /// The course of the late fixes.
     pub history: Course,
+    /// Alarms that are open now but found no room in the public part.
+    pub unlisted: Vec<OpenSpell>,
     /// Alarms open in the course of the late fixes.
     pub history_open: Vec<OpenSpell>,
     /// When the last alarms were, the most recent first.
@@ -103,7 +85,7 @@ pub struct Course {
     pub momentary: Alarms,
 }
 
-/// An alarm found in late fixes and not over in them.
+/// An open alarm, as far as finding its end needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenSpell {
     /// What.
@@ -189,20 +171,53 @@ impl DeviceState {
                 sensor: String::new(),
                 fix: Fix::default(),
                 received_ms: 0,
-                open: Vec::new(),
+                alarms: Vec::new(),
             },
             memory: Memory::default(),
         }
     }
 
-    /// Whether the state fits its slot with room for its numbers to grow.
-    pub fn fits(&self) -> bool {
-        let mut scratch = [0; STATE_BYTES_MAX - GROWTH_BYTES_MAX];
-        let Ok(public) = postcard::to_slice(&self.public, &mut scratch) else {
-            return false;
-        };
-        let used = public.len();
-        postcard::to_slice(&self.memory, &mut scratch[used..]).is_ok()
+    /// Writes the state to `out`, the public part first; its length, or `None` when it does not fit.
+    pub fn encode(&self, out: &mut [u8; PAYLOAD_BYTES_MAX]) -> Option<usize> {
+        let public = postcard::to_slice(&self.public, out).ok()?.len();
+        let memory = postcard::to_slice(&self.memory, &mut out[public..]).ok()?;
+        Some(public + memory.len())
+    }
+
+    /// Reads what [`DeviceState::encode`] wrote. Where only the private part does not parse, as after an upgrade, the
+    /// public part is kept; `None` where that one does not parse either.
+    pub fn decode(payload: &[u8]) -> Option<DeviceState> {
+        let (public, private) = postcard::take_from_bytes::<PublicState>(payload).ok()?;
+        let memory = postcard::from_bytes(private).unwrap_or_default();
+        Some(DeviceState { public, memory })
+    }
+
+    /// Whether the state fits its slot, now and with all that it may grow by.
+    fn fits(&self) -> bool {
+        let growth = GROWTH_BYTES_MAX
+            + self.memory.seen.growth_bytes()
+            + (APPLIED_RINGS_MAX - self.memory.applied.len()) * APPLIED_BYTES_MAX;
+        let mut scratch = [0; PAYLOAD_BYTES_MAX];
+        self.encode(&mut scratch)
+            .is_some_and(|used| used + growth <= PAYLOAD_BYTES_MAX)
+    }
+
+    /// Whether the state fits its slot, if need be with open alarms that are no longer listed for others, the least
+    /// severe first.
+    pub fn make_room(&mut self) -> bool {
+        while !self.fits() {
+            let alarms = self.public.alarms.iter().enumerate();
+            let Some((least, _)) = alarms.min_by_key(|(_, alarm)| alarm.severity) else {
+                return false;
+            };
+            let alarm = self.public.alarms.remove(least);
+            self.memory.unlisted.push(OpenSpell {
+                kind: alarm.kind,
+                rule: alarm.rule,
+                start_ms: alarm.start_ms,
+            });
+        }
+        true
     }
 }
 
@@ -286,6 +301,22 @@ mod tests {
         memory.note_applied(applied(5, 1, 1));
         let rings: Vec<u32> = memory.applied.iter().map(|a| a.ring).collect();
         assert_eq!(rings, [5, 1, 4, 3]);
+    }
+
+    #[test]
+    fn a_state_reads_back_and_its_public_part_survives_an_unknown_private_one() {
+        let mut state = DeviceState::new(DeviceId::new(b"1").unwrap());
+        state.public.sensor = "gate".into();
+        state.memory.seen.push(7);
+        let mut bytes = [0; PAYLOAD_BYTES_MAX];
+        let used = state.encode(&mut bytes).unwrap();
+        assert_eq!(DeviceState::decode(&bytes[..used]), Some(state.clone()));
+        assert_eq!(
+            PublicState::decode(&bytes[..used]),
+            Some(state.public.clone())
+        );
+        let cut = DeviceState::decode(&bytes[..used - 1]).unwrap();
+        assert_eq!((cut.public, cut.memory), (state.public, Memory::default()));
     }
 
     #[test]

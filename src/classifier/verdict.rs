@@ -13,7 +13,7 @@ use super::hygiene::{self, Rejection};
 use super::place::Place;
 use super::rule::{OVERSPEED, RuleSet, Speeding};
 use super::state::{
-    Course, DeviceState, OWED_EVENTS_MAX, OpenAlarm, OpenSpell, Owed, Spell, spell_key,
+    Course, DeviceState, OWED_EVENTS_MAX, OpenSpell, Owed, Spell, spell_key,
 };
 
 /// What a frame's position is good for.
@@ -110,7 +110,7 @@ impl Verdict {
             &mut self.live
         };
         let nothing = frame.held.0 | frame.momentary.0 | course.momentary.0 == 0;
-        if !nothing || !state.public.open.is_empty() || !state.memory.history_open.is_empty() {
+        if !nothing || state.has_open() {
             let alarming = Alarming {
                 state,
                 at_ms: time_ms.unwrap_or(frame.received_ms),
@@ -287,7 +287,7 @@ impl DeviceState {
             if !full {
                 self.take(transition, frame, sensor);
             }
-            if full || !self.fits() {
+            if full || !self.make_room() {
                 *self = before;
                 // What is owed goes away by itself; with nothing owed, waiting would not help.
                 if self.memory.owed.is_empty() {
@@ -304,59 +304,67 @@ impl DeviceState {
 
     /// Takes one step in the life of an alarm.
     fn take(&mut self, step: &Transition, frame: &Frame, sensor: &str) {
-        match (step.phase, step.held) {
-            (Phase::Raise, true) => self.open(step, frame, sensor),
-            (Phase::Raise, false) => self.memory.note_spell(Spell::of(step)),
-            (Phase::Clear, _) => {
-                let is = |kind, rule: &str| (kind, rule) == (step.kind, step.rule.as_str());
-                if step.late {
-                    let open = &mut self.memory.history_open;
-                    open.retain(|a| !is(a.kind, &a.rule));
-                } else {
-                    self.public.open.retain(|a| !is(a.kind, &a.rule));
-                }
-                self.memory.note_spell(Spell::of(step));
-            }
+        if step.phase == Phase::Clear {
+            self.close(step);
         }
-        if !step.silent {
-            let mut trace = frame.trace;
-            // The uplink owns the trace of a frame that found something, whatever the sampling ratio is.
-            trace.flags |= TraceHead::SAMPLED;
-            self.memory.owed.push(Owed {
-                id: step.id,
-                kind: step.kind,
-                phase: step.phase,
-                severity: step.kind.severity(),
-                late: step.late,
-                rule: step.rule.clone(),
-                start_ms: step.start_ms,
-                fix: frame.fix,
-                received_ms: frame.received_ms,
-                sensor: sensor.to_owned(),
-                trace,
+        if step.phase == Phase::Clear || !step.held {
+            self.memory.note_spell(Spell::of(step));
+        }
+        if step.silent {
+            return;
+        }
+        let mut trace = frame.trace;
+        // The uplink owns the trace of a frame that found something, whatever the sampling ratio is.
+        trace.flags |= TraceHead::SAMPLED;
+        let owed = Owed {
+            id: step.id,
+            kind: step.kind,
+            phase: step.phase,
+            severity: step.kind.severity(),
+            late: step.late,
+            rule: step.rule.clone(),
+            start_ms: step.start_ms,
+            fix: frame.fix,
+            received_ms: frame.received_ms,
+            sensor: sensor.to_owned(),
+            trace,
+        };
+        if step.phase == Phase::Raise && step.held {
+            self.open(&owed);
+        }
+        self.memory.owed.push(owed);
+    }
+
+    fn open(&mut self, raised: &Owed) {
+        if raised.late {
+            self.memory.history_open.push(OpenSpell {
+                kind: raised.kind,
+                rule: raised.rule.clone(),
+                start_ms: raised.start_ms,
             });
+        } else {
+            let mut listed = raised.event(self.public.device, None);
+            listed.trace = TraceHead::default();
+            self.public.alarms.push(listed);
         }
     }
 
-    fn open(&mut self, step: &Transition, frame: &Frame, sensor: &str) {
+    fn close(&mut self, step: &Transition) {
+        let other = |kind, rule: &str| (kind, rule) != (step.kind, step.rule.as_str());
+        let memory = &mut self.memory;
         if step.late {
-            self.memory.history_open.push(OpenSpell {
-                kind: step.kind,
-                rule: step.rule.clone(),
-                start_ms: step.start_ms,
-            });
+            memory.history_open.retain(|a| other(a.kind, &a.rule));
         } else {
-            self.public.open.push(OpenAlarm {
-                id: step.id,
-                kind: step.kind,
-                severity: step.kind.severity(),
-                rule: step.rule.clone(),
-                start_ms: step.start_ms,
-                fix: frame.fix,
-                received_ms: frame.received_ms,
-                sensor: sensor.to_owned(),
-            });
+            self.public.alarms.retain(|a| other(a.kind, &a.rule));
+            memory.unlisted.retain(|a| other(a.kind, &a.rule));
         }
+    }
+
+    fn has_open(&self) -> bool {
+        let memory = &self.memory;
+        !(self.public.alarms.is_empty()
+            && memory.unlisted.is_empty()
+            && memory.history_open.is_empty())
     }
 
     /// Remembers the report itself.
