@@ -1,7 +1,10 @@
 //! A fleet of simulated trackers and a checker of what became of their reports.
 
-#[allow(missing_docs)]
+pub mod alarm;
+pub mod jt808;
 pub mod random;
 pub mod report;
 pub mod roads;
 pub mod town;
+pub mod truth;
+pub mod vehicle;

@@ -14,12 +14,12 @@ impl Random {
     /// An own stream for part `part` of what `seed` describes, so that one more draw in one part moves no other.
     pub fn part(seed: u64, part: u64) -> Random {
         let mut random = Random(seed ^ part.wrapping_mul(0xd134_2543_de82_ef95));
-        random.next();
+        random.bits();
         random
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,12 +29,12 @@ impl Random {
 
     /// A number below `bound`; 0 if `bound` is 0. The bias of the multiplication does not matter here.
     pub fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+        ((u128::from(self.bits()) * bound as u128) >> 64) as usize
     }
 
     /// A number from `low` up to, not including, `high`.
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
-        let unit = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        let unit = (self.bits() >> 11) as f64 / (1u64 << 53) as f64;
         low + unit * (high - low)
     }
 
@@ -52,7 +52,7 @@ mod tests {
     fn stream_is_the_published_one() {
         // First outputs of SplitMix64 for seed 1234567, as listed with its reference implementation.
         let mut random = Random::new(1_234_567);
-        let drawn = [random.next(), random.next(), random.next()];
+        let drawn = [random.bits(), random.bits(), random.bits()];
         assert_eq!(
             drawn,
             [

@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::f64::consts::{PI, TAU};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,10 @@ use serde::{Deserialize, Serialize};
 pub const VERTICES_MAX: usize = 1_000_000;
 /// Metres of one degree of latitude, as good as the flat map needs it.
 const METRES_A_DEGREE: f64 = 111_195.08;
+/// Sideways acceleration in bends, m/s2: what passengers still find pleasant.
+const SIDEWAYS_MPS2: f64 = 2.5;
+/// A corner is driven as a bend over this many metres.
+const CORNER_M: f64 = 10.0;
 
 /// Why a graph cannot be driven on.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +90,19 @@ pub struct Roads {
     leaving: Vec<Lane>,
     /// Metres, by edge.
     lengths: Vec<f64>,
+    /// The pieces of edge `e`: `pieces[piece_of[e]..piece_of[e + 1]]`.
+    pieces: Vec<Piece>,
+    piece_of: Vec<u32>,
+}
+
+/// The straight part of an edge between two of its vertices.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    length_m: f64,
+    /// Radians clockwise from north, along the edge.
+    heading: f64,
+    /// How fast a careful driver takes the bend at its end, m/s.
+    bend_mps: f64,
 }
 
 impl Roads {
@@ -115,21 +133,26 @@ impl Roads {
         }
         let flat = flatten(&graph.nodes);
         let mut lengths = Vec::with_capacity(graph.edges.len());
-        let mut starts = Vec::new();
+        let (mut starts, mut pieces, mut piece_of) = (Vec::new(), Vec::new(), vec![0]);
         for (index, edge) in graph.edges.iter().enumerate() {
             let known = edge.nodes.iter().all(|&node| (node as usize) < vertices);
             if !known || edge.nodes.len() < 2 || edge.kmh.is_nan() || edge.kmh <= 0.0 {
                 return Err(RoadsError::Edge(index));
             }
-            let pairs = edge.nodes.windows(2);
-            lengths.push(pairs.map(|w| distance(&flat, w[0], w[1])).sum::<f64>());
+            let first = pieces.len();
+            pieces.extend(edge.nodes.windows(2).map(|w| Piece::new(&flat, w[0], w[1])));
+            for at in first + 1..pieces.len() {
+                pieces[at - 1].bend_mps = bend_mps(&pieces[at - 1], &pieces[at]);
+            }
+            lengths.push(pieces[first..].iter().map(|piece| piece.length_m).sum());
+            piece_of.push(pieces.len() as u32);
             let forward = Lane(2 * index as u32);
             starts.push((edge.nodes[0], forward));
             if !edge.oneway {
                 starts.push((edge.nodes[edge.nodes.len() - 1], forward.reverse()));
             }
         }
-        if lengths.iter().all(|&length| length < 1.0) {
+        if lengths.iter().sum::<f64>() < 1.0 {
             return Err(RoadsError::Edge(0));
         }
         starts.sort_by_key(|&(vertex, lane)| (vertex, lane.0));
@@ -143,6 +166,8 @@ impl Roads {
             first,
             leaving,
             lengths,
+            pieces,
+            piece_of,
         })
     }
 
@@ -164,11 +189,6 @@ impl Roads {
     /// Length of a lane in metres.
     pub fn length(&self, lane: Lane) -> f64 {
         self.lengths[lane.edge()]
-    }
-
-    /// Count of a lane's vertices, at least two.
-    pub fn points(&self, lane: Lane) -> usize {
-        self.edge(lane).nodes.len()
     }
 
     /// The `n`-th vertex of a lane in its direction.
@@ -197,7 +217,7 @@ impl Roads {
 
     /// Arcs on which one may go on at the end of `lane`; turning round is among them only if nothing else is.
     pub fn onward(&self, lane: Lane) -> impl Iterator<Item = Lane> + Clone {
-        let end = self.vertex(lane, self.points(lane) - 1) as usize;
+        let end = self.vertex(lane, self.pieces(lane)) as usize;
         let range = self.first[end] as usize..self.first[end + 1] as usize;
         let ways = self.leaving[range].iter().copied();
         let ways = ways.filter(move |&way| way != lane.reverse());
@@ -205,21 +225,46 @@ impl Roads {
         ways.chain(dead_end.then_some(lane.reverse()))
     }
 
-    /// Direction at the first (`false`) or last (`true`) piece of a lane, radians clockwise from north.
-    pub fn heading(&self, lane: Lane, last: bool) -> f64 {
-        let at = if last { self.points(lane) - 2 } else { 0 };
-        self.heading_between(self.vertex(lane, at), self.vertex(lane, at + 1))
+    /// Count of a lane's straight pieces, at least one.
+    pub fn pieces(&self, lane: Lane) -> usize {
+        self.edge(lane).nodes.len() - 1
     }
 
-    /// Direction from one vertex to another, radians clockwise from north.
-    pub fn heading_between(&self, from: u32, to: u32) -> f64 {
-        let (a, b) = (self.flat(from), self.flat(to));
-        (b[0] - a[0]).atan2(b[1] - a[1])
+    /// Length of a lane's `n`-th piece in metres.
+    pub fn piece_m(&self, lane: Lane, n: usize) -> f64 {
+        self.piece(lane, n).length_m
     }
 
-    /// Metres between two vertices.
-    pub fn distance(&self, from: u32, to: u32) -> f64 {
-        distance(&self.flat, from, to)
+    /// Direction of a lane's `n`-th piece, radians clockwise from north.
+    pub fn heading(&self, lane: Lane, n: usize) -> f64 {
+        let heading = self.piece(lane, n).heading;
+        if lane.backward() {
+            heading + PI
+        } else {
+            heading
+        }
+    }
+
+    /// How fast a careful driver takes the bend at the end of a lane's `n`-th piece, m/s; for its last piece that
+    /// into `next`.
+    pub fn bend_mps(&self, lane: Lane, n: usize, next: Lane) -> f64 {
+        match (n + 1 < self.pieces(lane), lane.backward()) {
+            (true, false) => self.piece(lane, n).bend_mps,
+            (true, true) => self.piece(lane, n + 1).bend_mps,
+            (false, _) => {
+                let turn = turn(self.heading(lane, n), self.heading(next, 0));
+                speed_in_bend(turn, CORNER_M)
+            }
+        }
+    }
+
+    fn piece(&self, lane: Lane, n: usize) -> &Piece {
+        let edge = lane.edge();
+        let at = match lane.backward() {
+            true => self.piece_of[edge + 1] as usize - 1 - n,
+            false => self.piece_of[edge] as usize + n,
+        };
+        &self.pieces[at]
     }
 
     /// The fastest way to go on from `lane` to the end of `goal`, last lane first; empty if there is none.
@@ -291,9 +336,32 @@ fn flatten(nodes: &[[f64; 2]]) -> Vec<[f64; 2]> {
     nodes.iter().map(metres).collect()
 }
 
-fn distance(flat: &[[f64; 2]], from: u32, to: u32) -> f64 {
-    let (a, b) = (flat[from as usize], flat[to as usize]);
-    (b[0] - a[0]).hypot(b[1] - a[1])
+impl Piece {
+    fn new(flat: &[[f64; 2]], from: u32, to: u32) -> Piece {
+        let (a, b) = (flat[from as usize], flat[to as usize]);
+        Piece {
+            length_m: (b[0] - a[0]).hypot(b[1] - a[1]),
+            heading: (b[0] - a[0]).atan2(b[1] - a[1]),
+            bend_mps: f64::INFINITY,
+        }
+    }
+}
+
+/// Speed through the bend between two pieces that stand for a curve.
+fn bend_mps(before: &Piece, after: &Piece) -> f64 {
+    let reach = before.length_m.min(after.length_m).max(CORNER_M);
+    speed_in_bend(turn(before.heading, after.heading), reach)
+}
+
+/// Speed at which a turn by an angle over `reach` metres costs [`SIDEWAYS_MPS2`].
+fn speed_in_bend(turn: f64, reach: f64) -> f64 {
+    (SIDEWAYS_MPS2 * reach / turn.max(1e-6)).sqrt()
+}
+
+/// Angle between two directions, 0 to pi.
+pub fn turn(before: f64, after: f64) -> f64 {
+    let angle = (after - before).rem_euclid(TAU);
+    angle.min(TAU - angle)
 }
 
 #[cfg(test)]
@@ -337,15 +405,15 @@ mod tests {
     #[test]
     fn degrees_become_metres() {
         let roads = Roads::new(square()).unwrap();
-        let north = roads.distance(1, 2);
+        let north = roads.length(Lane(2));
         assert!((north - 1111.95).abs() < 0.1, "{north}");
-        let east = roads.distance(0, 1);
+        let east = roads.length(Lane(0));
         assert!(
             (east - 1111.95 * 50.007_f64.to_radians().cos()).abs() < 1.0,
             "{east}"
         );
         assert!(
-            roads.heading(Lane(2), false).abs() < 1e-9,
+            roads.heading(Lane(2), 0).abs() < 1e-9,
             "edge 1-2 leads north"
         );
     }
