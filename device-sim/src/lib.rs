@@ -1,6 +1,7 @@
 //! A fleet of simulated trackers and a checker of what became of their reports.
 
 pub mod alarm;
+pub mod device;
 pub mod jt808;
 pub mod random;
 pub mod report;
