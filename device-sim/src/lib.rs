@@ -1,11 +1,14 @@
 //! A fleet of simulated trackers and a checker of what became of their reports.
 
 pub mod alarm;
+pub mod broker;
 pub mod device;
 pub mod jt808;
 pub mod random;
 pub mod report;
 pub mod roads;
+pub mod sink;
+pub mod subscriber;
 pub mod town;
 pub mod truth;
 pub mod vehicle;

@@ -208,7 +208,11 @@ impl Connections {
     /// What the kernel says.
     pub fn listen(&mut self, on: bool) -> io::Result<()> {
         if self.listening != on {
-            let interest = if on { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
+            let interest = if on {
+                EpollFlags::EPOLLIN
+            } else {
+                EpollFlags::empty()
+            };
             self.epoll
                 .modify(&self.listener, &mut EpollEvent::new(interest, LISTENER))?;
             self.listening = on;

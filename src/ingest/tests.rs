@@ -124,7 +124,11 @@ impl Site {
                 self.consumer.advance(seq + 1);
             }
             self.consumer.wake_producer();
-            assert!(Instant::now() < give_up, "{} of {count} frames", frames.len());
+            assert!(
+                Instant::now() < give_up,
+                "{} of {count} frames",
+                frames.len()
+            );
             std::thread::yield_now();
         }
         frames
@@ -140,7 +144,10 @@ impl Site {
     fn counted(&self, metric: IngestMetric, at_least: u64) -> u64 {
         let give_up = Instant::now() + DEADLINE;
         loop {
-            let count = stats::read(self.page.as_fd()).unwrap().number(metric).unwrap();
+            let count = stats::read(self.page.as_fd())
+                .unwrap()
+                .number(metric)
+                .unwrap();
             if count >= at_least {
                 return count;
             }
@@ -251,7 +258,11 @@ fn a_device_is_answered_when_its_message_is_accepted_and_not_before() {
 
     let (seq, frame) = site.frames(1).remove(0);
     assert_eq!(frame.message_first_seq, seq);
-    assert!(frame.flags.has(FrameFlags::AWAITS_ANSWER | FrameFlags::MESSAGE_END));
+    assert!(
+        frame
+            .flags
+            .has(FrameFlags::AWAITS_ANSWER | FrameFlags::MESSAGE_END)
+    );
     assert_ne!((frame.trace.trace_id, frame.trace.span_id), (0, 0));
     assert_eq!(frame.fix.position_deg(), Some((31.230416, 121.473701)));
     assert_eq!(frame.device.as_str(), "13912345678");
@@ -428,7 +439,10 @@ fn a_flood_into_a_full_ring_stops_the_sender_and_loses_nothing() {
         while device.read(&mut answers).unwrap() > 0 {}
     });
     let frames = site.frames(usize::from(sent));
-    let seconds: Vec<i64> = frames.iter().map(|(_, f)| f.fix.time_ms / 1000 % 60).collect();
+    let seconds: Vec<i64> = frames
+        .iter()
+        .map(|(_, f)| f.fix.time_ms / 1000 % 60)
+        .collect();
     let expected: Vec<i64> = (0..i64::from(sent)).map(|n| n % 60).collect();
     assert_eq!(seconds, expected);
     running.drain();
@@ -457,7 +471,10 @@ fn a_message_of_more_frames_than_a_quarter_of_the_ring_is_answered_when_all_part
         .iter()
         .map(|(_, frame)| frame.flags.has(FrameFlags::MESSAGE_END))
         .collect();
-    assert_eq!(ends, [false, false, false, true, false, false, false, true, true]);
+    assert_eq!(
+        ends,
+        [false, false, false, true, false, false, false, true, true]
+    );
     let backlog = frames.iter().all(|(_, f)| f.flags.has(FrameFlags::BACKLOG));
     assert!(backlog, "type 1 is stored data");
     for at in [0, 8] {
@@ -514,7 +531,10 @@ fn outcomes_for_a_predecessor_are_not_taken_for_ours() {
     let mut after = site.connect();
     after.write_all(&report(2)).unwrap();
     let (_, new) = site.frames(1).remove(0);
-    assert_eq!(old.answer_index, new.answer_index, "the index is used again");
+    assert_eq!(
+        old.answer_index, new.answer_index,
+        "the index is used again"
+    );
     site.settle(&old, Outcome::Accepted);
     assert_silent(&mut after);
     site.settle(&new, Outcome::Accepted);
