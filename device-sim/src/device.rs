@@ -42,6 +42,17 @@ pub enum Way {
     Backlog,
 }
 
+/// A report that goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its number.
+    pub number: u32,
+    /// How it goes.
+    pub way: Way,
+    /// What it says.
+    pub report: Report,
+}
+
 /// Why a terminal hangs up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HangUp {
@@ -61,8 +72,8 @@ pub enum HangUp {
 pub struct Output {
     /// To be written to the connection, in order.
     pub bytes: Vec<u8>,
-    /// Reports in those bytes, by number.
-    pub sent: Vec<(u32, Way)>,
+    /// Reports in those bytes, in order.
+    pub sent: Vec<Sent>,
     /// Reports that were answered with success, by number.
     pub answered: Vec<u32>,
     /// Answers that said no.
@@ -393,7 +404,12 @@ impl Session {
         }
         for held in self.held.range_mut(range) {
             held.sent = true;
-            out.sent.push((held.number, way));
+            let (number, report) = (held.number, held.report);
+            out.sent.push(Sent {
+                number,
+                way,
+                report,
+            });
         }
     }
 
@@ -452,6 +468,13 @@ mod tests {
         messages.map(|m| u16::from_be_bytes([m[0], m[1]])).collect()
     }
 
+    fn sent(out: &Output) -> Vec<(u32, Way)> {
+        out.sent
+            .iter()
+            .map(|sent| (sent.number, sent.way))
+            .collect()
+    }
+
     fn take(out: &mut Output) -> Output {
         std::mem::take(out)
     }
@@ -489,7 +512,7 @@ mod tests {
     fn answered_reports_are_let_go_and_others_kept() {
         let (mut session, mut out) = online();
         send(&mut session, 0..3, &mut out);
-        let sent = take(&mut out).sent;
+        let sent = sent(&take(&mut out));
         assert_eq!(sent, [(0, Way::Fresh), (1, Way::Fresh), (2, Way::Fresh)]);
         session.received(&done(3, 0x0200), 3_000, &mut out).unwrap();
         assert_eq!(out.answered, [1]);
@@ -514,7 +537,7 @@ mod tests {
         session.due(4_999, &mut out).unwrap();
         assert!(out.bytes.is_empty());
         session.due(5_000, &mut out).unwrap();
-        assert_eq!(out.sent, [(0, Way::Repeat), (1, Way::Repeat)]);
+        assert_eq!(sent(&out), [(0, Way::Repeat), (1, Way::Repeat)]);
         assert_eq!(
             take(&mut out).bytes,
             first,
@@ -537,7 +560,7 @@ mod tests {
         assert_eq!(ids(&take(&mut out)), [0x0102]);
         session.received(&done(4, 0x0102), 9_000, &mut out).unwrap();
         assert_eq!(
-            out.sent,
+            sent(&out),
             [(0, Way::Again), (1, Way::Again), (2, Way::Fresh)]
         );
     }
@@ -553,11 +576,14 @@ mod tests {
             .received(&done(2, 0x0102), 40_000, &mut out)
             .unwrap();
         assert_eq!(ids(&out), [0x0704, 0x0704]);
-        assert!(out.sent.iter().map(|&(n, _)| n).eq(0..30), "oldest first");
-        assert!(out.sent.iter().all(|&(_, way)| way == Way::Backlog));
+        assert!(
+            out.sent.iter().map(|sent| sent.number).eq(0..30),
+            "oldest first"
+        );
+        assert!(out.sent.iter().all(|sent| sent.way == Way::Backlog));
         take(&mut out);
         send(&mut session, 30..31, &mut out);
-        assert_eq!(out.sent, [(30, Way::Fresh)]);
+        assert_eq!(sent(&out), [(30, Way::Fresh)]);
         session
             .received(&done(3, 0x0704), 41_000, &mut out)
             .unwrap();

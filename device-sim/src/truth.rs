@@ -141,7 +141,8 @@ enum Speed {
 }
 
 impl Judge {
-    /// Takes a device's next report; what begins is added to `episodes`, what ends is changed there.
+    /// Takes a device's next report; what begins is added to `episodes`, what ends is changed there. Returns how many
+    /// ended so that a clear is due.
     pub fn feed(
         &mut self,
         rules: &Rules,
@@ -149,7 +150,7 @@ impl Judge {
         number: u32,
         report: &Report,
         episodes: &mut Vec<Episode>,
-    ) {
+    ) -> usize {
         let time_ms = report.time_ms();
         let mark = Mark { number, time_ms };
         let mut open = |what, start_ms| {
@@ -186,25 +187,37 @@ impl Judge {
                 self.inside[index] = Some(open(What::Fence(index as u16), time_ms));
             }
         }
-        self.end(rules, report, mark, episodes);
+        let ended = self.end(rules, report, mark, episodes);
         self.bits.extend(begun);
         self.word = report.alarms;
+        ended
     }
 
     /// Ends or prolongs what was open.
-    fn end(&mut self, rules: &Rules, report: &Report, mark: Mark, episodes: &mut [Episode]) {
+    fn end(
+        &mut self,
+        rules: &Rules,
+        report: &Report,
+        mark: Mark,
+        episodes: &mut [Episode],
+    ) -> usize {
+        let mut ended = 0;
+        let mut clear = |episode: &mut Episode| {
+            episode.cleared = Some(mark);
+            ended += 1;
+        };
         self.bits.retain(|&(bit, index)| {
             let set = report.alarms & 1 << bit != 0;
             if set {
                 episodes[index].last_ms = mark.time_ms;
             } else if BITS[usize::from(bit)].1 == Life::Held {
-                episodes[index].cleared = Some(mark);
+                clear(&mut episodes[index]);
             }
             set
         });
         if let (Some(rule), Speed::Raised(index)) = (&rules.overspeed, self.speed) {
             if report.speed_dkmh < rule.limit_dkmh - rule.hysteresis_dkmh {
-                episodes[index].cleared = Some(mark);
+                clear(&mut episodes[index]);
                 self.speed = Speed::Fair;
             } else {
                 episodes[index].last_ms = mark.time_ms;
@@ -215,10 +228,11 @@ impl Judge {
             if fence.distance_below(report, fence.radius_m + fence.margin_m) {
                 episodes[index].last_ms = mark.time_ms;
             } else {
-                episodes[index].cleared = Some(mark);
+                clear(&mut episodes[index]);
                 *open = None;
             }
         }
+        ended
     }
 }
 

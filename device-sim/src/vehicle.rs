@@ -86,8 +86,8 @@ impl Vehicle {
             random,
         };
         vehicle.choose(roads);
+        vehicle.advance(roads, start.metres, false);
         vehicle.red = false;
-        vehicle.advance(roads, start.metres);
         vehicle
     }
 
@@ -113,7 +113,7 @@ impl Vehicle {
         let metres = (self.speed_mps + speed) / 2.0;
         self.speed_mps = speed;
         self.driven_m += metres;
-        self.advance(roads, metres);
+        self.advance(roads, metres, true);
     }
 
     /// Where it is now.
@@ -172,8 +172,8 @@ impl Vehicle {
         self.speed_mps * self.speed_mps / (2.0 * SLOWER_MPS2) + 2.0 * self.speed_mps + 5.0
     }
 
-    /// Moves on by `metres`, over as many pieces and lanes as that takes.
-    fn advance(&mut self, roads: &Roads, mut metres: f64) {
+    /// Moves on by `metres`, over as many pieces and lanes as that takes; red lights count if `lights`.
+    fn advance(&mut self, roads: &Roads, mut metres: f64, lights: bool) {
         for _ in 0..PIECES_A_SECOND_MAX {
             let length = roads.piece_m(self.lane, self.piece);
             if self.along_m + metres < length {
@@ -184,7 +184,7 @@ impl Vehicle {
             if self.piece + 1 < roads.pieces(self.lane) {
                 self.piece += 1;
                 self.along_m = 0.0;
-            } else if self.red {
+            } else if self.red && lights {
                 self.along_m = length;
                 self.speed_mps = 0.0;
                 self.red = false;
