@@ -1,6 +1,7 @@
 //! A fleet of simulated trackers and a checker of what became of their reports.
 
 pub mod alarm;
+pub mod broker;
 pub mod checker;
 pub mod delivery;
 pub mod device;
@@ -11,6 +12,8 @@ pub mod random;
 pub mod report;
 pub mod roads;
 pub mod scenario;
+pub mod sink;
+pub mod subscriber;
 pub mod town;
 pub mod truth;
 pub mod vehicle;
