@@ -55,9 +55,7 @@ impl<'a> Alarming<'a> {
         } else {
             (&self.state.public.alarms, &memory.unlisted)
         };
-        let listed = listed
-            .iter()
-            .map(|a| (a.kind, a.rule.as_str(), a.start_ms));
+        let listed = listed.iter().map(|a| (a.kind, a.rule.as_str(), a.start_ms));
         let unlisted = unlisted
             .iter()
             .map(|a| (a.kind, a.rule.as_str(), a.start_ms));

@@ -137,10 +137,7 @@ impl Serialize for Seen {
         let mut bytes = [0; SEEN_REPORTS_MAX * DIGEST_BYTES];
         let kept = self.kept();
         let oldest = self.count - kept as u64;
-        for (out, count) in bytes
-            .chunks_exact_mut(DIGEST_BYTES)
-            .zip(oldest..self.count)
-        {
+        for (out, count) in bytes.chunks_exact_mut(DIGEST_BYTES).zip(oldest..self.count) {
             out.copy_from_slice(&self.digests[self.at(count)].to_le_bytes()[..DIGEST_BYTES]);
         }
         to.serialize_bytes(&bytes[..kept * DIGEST_BYTES])

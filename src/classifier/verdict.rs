@@ -12,9 +12,7 @@ use super::fence::Side;
 use super::hygiene::{self, Rejection};
 use super::place::Place;
 use super::rule::{OVERSPEED, RuleSet, Speeding};
-use super::state::{
-    Course, DeviceState, OWED_EVENTS_MAX, OpenSpell, Owed, Spell, spell_key,
-};
+use super::state::{Course, DeviceState, OWED_EVENTS_MAX, OpenSpell, Owed, Spell, spell_key};
 
 /// What a frame's position is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
