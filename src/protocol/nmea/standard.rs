@@ -81,6 +81,13 @@ pub(super) struct Read {
     pub(super) attributes: Vec<Attribute>,
 }
 
+impl Read {
+    /// Whether there is nothing in it for a report or its device.
+    pub(super) fn says_nothing(&self) -> bool {
+        self.part.is_none() && self.device.is_none() && self.attributes.is_empty()
+    }
+}
+
 /// The fields of a sentence, one after the other; after the last one they are empty.
 pub(super) struct Fields<'a>(Option<&'a [u8]>);
 
