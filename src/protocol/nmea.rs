@@ -172,8 +172,7 @@ impl Session {
             self.epoch = Epoch::new(now.wall_ms);
         }
         self.clock.follow(&part.facts);
-        self.epoch.merge(part);
-        if part.kind.is_awaited() {
+        if self.epoch.merge(part) {
             let this = Some((part.kind, part.talker));
             self.epoch.last = this;
             if self.last_of_cycle == this {

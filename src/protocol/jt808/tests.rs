@@ -191,6 +191,13 @@ fn a_2019_header_is_answered_in_kind() {
 }
 
 #[test]
+fn a_2019_header_without_its_bit_is_known_by_its_length() {
+    let phone = [1, 0, 0, 0, 0, 0x01, 0x39, 0x12, 0x34, 0x56, 0x78];
+    let message = read_one(&mut session(), &wire(0x0002, 0, &phone, 3, &[])).unwrap();
+    assert_eq!(message.device.unwrap().as_str(), "13912345678");
+}
+
+#[test]
 fn a_registration_code_is_good_after_a_restart_and_only_on_this_node() {
     let settings = |key: u8, lenient: bool| Settings {
         node_key: [key; 16],

@@ -42,7 +42,10 @@ impl Epoch {
         self.kinds & 1 << kind as u8 != 0
     }
 
-    pub(super) fn merge(&mut self, part: &Part) {
+    /// Adds a sentence. Returns whether it brought something that a report should wait for: not all that come last in
+    /// a cycle do, and some come in every fifth cycle only.
+    pub(super) fn merge(&mut self, part: &Part) -> bool {
+        let before = self.facts;
         self.kinds |= 1 << part.kind as u8;
         let (known, new) = (&mut self.facts, &part.facts);
         known.time_of_day_ms = known.time_of_day_ms.or(new.time_of_day_ms);
@@ -67,6 +70,8 @@ impl Epoch {
             (Some(quality::FIX) | None, Some(new)) => Some(new),
             (known, _) => known,
         };
+        // RMC brings the date of its own epoch.
+        part.kind == Kind::Rmc || known.weight() > before.weight()
     }
 
     /// The report, if a sentence with a position is in.

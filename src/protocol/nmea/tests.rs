@@ -320,7 +320,7 @@ fn a_tracker_may_put_its_id_around_a_sentence() {
     // With its id around it, a changed sentence is believed; a bare one is not.
     let changed = in_front.replace("022.4", "022.5");
     assert!(device(&open, changed.as_bytes()).is_ok());
-    assert!(device(&open, changed["490154203237518".len()..].as_bytes()).is_err());
+    assert!(device(&open, &changed.as_bytes()["490154203237518".len()..]).is_err());
 
     let fixed = Settings {
         device: DeviceId::new(b"bus-7"),
