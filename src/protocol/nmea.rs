@@ -194,8 +194,9 @@ impl Session {
         if self.epoch.reported {
             return None;
         }
-        self.epoch.reported = true;
-        self.epoch.report(&self.clock, &self.settings)
+        let report = self.epoch.report(&self.clock, &self.settings);
+        self.epoch.reported = report.is_some();
+        report
     }
 }
 
