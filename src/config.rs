@@ -1,8 +1,212 @@
-//! Configuration: what an operator writes, checked once, then handed to each role as plain settings.
+//! Configuration: what an operator writes in one TOML file and its drop-ins, checked once and as a whole, then handed
+//! to each role as plain settings.
 
+mod check;
+mod document;
 mod settings;
+mod unit;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 pub use settings::{
     Ack, DispatcherSettings, Fence, Input, JumpRule, ObserverSettings, OverspeedRule, Rules,
     SensorSettings, TraceSettings, UplinkSettings,
 };
+
+use crate::role::Node;
+use check::{Source, plain};
+
+/// Most bytes of one configuration file.
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the node stands.
+    pub node: Node,
+    /// Journal, lock and control socket.
+    pub state_dir: PathBuf,
+    /// Devices that the state table has room for.
+    pub devices_max: u32,
+    /// Inputs.
+    pub sensors: Vec<SensorSettings>,
+    /// What to look for.
+    pub rules: Rules,
+    /// Where to look.
+    pub fences: Vec<Fence>,
+    /// Local subscribers.
+    pub dispatcher: DispatcherSettings,
+    /// Journal and broker.
+    pub uplink: UplinkSettings,
+    /// Metrics and health.
+    pub observer: ObserverSettings,
+    /// Traces.
+    pub trace: TraceSettings,
+}
+
+/// The first thing that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// In which file.
+    pub file: PathBuf,
+    /// In which line, from 1, if it has one.
+    pub line: Option<usize>,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.reason),
+            None => write!(f, "{}: {}", self.file.display(), self.reason),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `path` and the drop-ins beside it (`edge.toml` has `edge.d/*.toml`, in the order of their names) and
+    /// checks them together.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file, line and reason.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let mut sources = vec![read(path)?];
+        let mut drop_ins: Vec<PathBuf> = std::fs::read_dir(path.with_extension("d"))
+            .map(|entries| {
+                entries
+                    .filter_map(|entry| Some(entry.ok()?.path()))
+                    .collect()
+            })
+            .unwrap_or_default();
+        drop_ins.retain(|file| file.extension().is_some_and(|ending| ending == "toml"));
+        drop_ins.sort();
+        for file in drop_ins {
+            sources.push(read(&file)?);
+        }
+        check::check(&sources)
+    }
+}
+
+fn read(path: &Path) -> Result<Source, ConfigError> {
+    let wrong = |reason: String| ConfigError {
+        file: path.to_path_buf(),
+        line: None,
+        reason,
+    };
+    let size = std::fs::metadata(path)
+        .map_err(|cause| wrong(format!("cannot read configuration: {}", plain(&cause))))?
+        .len();
+    if size > FILE_BYTES_MAX {
+        return Err(wrong(format!("larger than {FILE_BYTES_MAX} bytes")));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|cause| wrong(format!("cannot read configuration: {}", plain(&cause))))?;
+    let mut source = Source {
+        path: path.to_path_buf(),
+        text,
+        document: Default::default(),
+    };
+    match toml::from_str(&source.text) {
+        Ok(document) => source.document = document,
+        Err(cause) => {
+            let span = cause.span().unwrap_or_default();
+            return Err(source.error(&span, cause.message().replace('\n', " ")));
+        }
+    }
+    Ok(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: &str = "[node]\nsite = \"depot\"\nname = \"gw1\"\n";
+    const SENSOR: &str = "[[sensor]]\nname = \"t\"\ninput = \"tcp\"\nprotocol = \"jt808\"\nlisten = \"127.0.0.1:6808\"\n";
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("edge.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path)
+    }
+
+    fn wrong(text: &str) -> (Option<usize>, String) {
+        let error = load(text).unwrap_err();
+        (error.line, error.reason)
+    }
+
+    #[test]
+    fn a_node_and_a_sensor_are_enough() {
+        let config = load(&format!("{NODE}{SENSOR}")).unwrap();
+        assert_eq!(config.sensors[0].ack, Ack::Safe);
+        assert_eq!(config.dispatcher.listen, "127.0.0.1:8080");
+        assert_eq!(config.uplink.client_id, "ringway-depot-gw1");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let (line, reason) = wrong(&format!("{NODE}{SENSOR}colour = \"red\"\n"));
+        assert_eq!(line, Some(9));
+        assert!(reason.contains("colour"), "{reason}");
+    }
+
+    #[test]
+    fn a_wrong_unit_says_which_units_there_are() {
+        let (line, reason) = wrong(&format!("{NODE}{SENSOR}idle = \"10 parsecs\"\n"));
+        assert_eq!(line, Some(9));
+        assert!(
+            reason.contains("\"10 parsecs\" (units: s, ms, min, h, d)"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_port_taken_twice_is_an_error_at_the_second() {
+        let twice = format!("{NODE}{SENSOR}[dispatcher]\nlisten = \"127.0.0.1:6808\"\n");
+        let (line, reason) = wrong(&twice);
+        assert_eq!(line, Some(10));
+        assert!(
+            reason.starts_with("127.0.0.1:6808 is listened on already, at "),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_before_anything_starts() {
+        let file = "[[sensor]]\nname = \"t\"\ninput = \"file\"\nprotocol = \"nmea\"\ndevice = \"1\"\npath = \"none.log\"\n";
+        let (line, reason) = wrong(&format!("{NODE}{file}"));
+        assert_eq!(line, Some(9));
+        assert!(
+            reason.starts_with("cannot read file \"none.log\": no such file"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_key_of_another_kind_of_input_is_refused() {
+        let (line, reason) = wrong(&format!("{NODE}{SENSOR}path = \"x\"\n"));
+        assert_eq!(
+            (line, reason.as_str()),
+            (Some(9), "path has no meaning for input = \"tcp\"")
+        );
+    }
+
+    #[test]
+    fn a_section_stands_in_one_file_only_and_drop_ins_add_sensors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("edge.toml");
+        std::fs::write(&path, format!("{NODE}{SENSOR}[trace]\n")).unwrap();
+        std::fs::create_dir(dir.path().join("edge.d")).unwrap();
+        let second = SENSOR.replace("\"t\"", "\"u\"").replace("6808", "6809");
+        std::fs::write(dir.path().join("edge.d/a.toml"), second).unwrap();
+        assert_eq!(Config::load(&path).unwrap().sensors.len(), 2);
+        std::fs::write(dir.path().join("edge.d/b.toml"), "[trace]\n").unwrap();
+        let error = Config::load(&path).unwrap_err();
+        assert!(
+            error.file.ends_with("edge.d/b.toml") && error.line == Some(1),
+            "{error}"
+        );
+    }
+}

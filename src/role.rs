@@ -146,14 +146,9 @@ pub enum ToChild {
     Assign(Box<Assignment>),
     /// A ring.
     Ring(RingAssignment),
-    /// A statistics page of another process, to read (observer only). Beside it travels the page. A later page of the
-    /// same role and instance replaces the former.
-    Page {
-        /// Whose.
-        role: Role,
-        /// Which of them.
-        instance: String,
-    },
+    /// A statistics page of another process, to read (observer only). Beside it travels the page, which says itself
+    /// whose it is.
+    Page,
     /// The device states of the last snapshot (classifier only). Beside it travels a memfd in the format of
     /// [`crate::table`]'s snapshots.
     Snapshot,

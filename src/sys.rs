@@ -1,1 +1,7 @@
-//! The operating system: shared memory, the control channel, clocks.
+//! The operating system: shared memory, the control channel, clocks, log lines, and how a child comes to life.
+
+pub mod clock;
+pub mod control;
+pub mod log;
+pub mod region;
+pub mod start;

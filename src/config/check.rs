@@ -1,0 +1,532 @@
+//! From what was written to what will be run: defaults filled in, every combination judged, the first wrong one named
+//! with its file, line and reason.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use super::document::{
+    DispatcherSection, Document, FenceSection, InputKind, NoSubscriber, NodeSection,
+    ObserverSection, SensorSection, TraceSection, UplinkSection,
+};
+use super::settings::{
+    DispatcherSettings, Fence, Input, JumpRule, ObserverSettings, OverspeedRule, Rules,
+    SensorSettings, TraceSettings, UplinkSettings,
+};
+use super::{Config, ConfigError};
+use crate::frame::DeviceId;
+use crate::protocol::Protocol;
+use crate::role::Node;
+
+/// Most sensors of a node: each is a process.
+pub const SENSORS_MAX: usize = 64;
+/// Most fences: the state of a device has one bit for each.
+pub const FENCES_MAX: usize = 64;
+/// Most bytes of a name of a site, node, sensor or fence.
+pub const NAME_BYTES_MAX: usize = 48;
+
+/// One file, its text kept to turn offsets into lines.
+pub struct Source {
+    pub path: PathBuf,
+    pub text: String,
+    pub document: Document,
+}
+
+impl Source {
+    /// An error at a place of this file.
+    pub fn error(&self, span: &Range<usize>, reason: impl Into<String>) -> ConfigError {
+        let line = self.text[..span.start.min(self.text.len())]
+            .matches('\n')
+            .count()
+            + 1;
+        ConfigError {
+            file: self.path.clone(),
+            line: Some(line),
+            reason: reason.into(),
+        }
+    }
+
+    /// A path in this file is relative to the file.
+    fn resolve(&self, path: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new(".")).join(path)
+    }
+
+    fn existing_file(&self, path: &Spanned<String>) -> Result<String, ConfigError> {
+        let resolved = self.resolve(path.get_ref());
+        match std::fs::metadata(&resolved) {
+            Ok(meta) if meta.is_file() => Ok(resolved.display().to_string()),
+            Ok(_) => Err(self.error(&path.span(), format!("{:?} is not a file", path.get_ref()))),
+            Err(cause) => Err(self.error(
+                &path.span(),
+                format!("cannot read file {:?}: {}", path.get_ref(), plain(&cause)),
+            )),
+        }
+    }
+
+    fn name(&self, name: &Spanned<String>) -> Result<String, ConfigError> {
+        let text = name.get_ref();
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(allowed) {
+            return Err(self.error(
+                &name.span(),
+                format!("{text:?} is not a name: 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -"),
+            ));
+        }
+        Ok(text.clone())
+    }
+}
+
+/// An operating system's error without its number.
+pub fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text[..1].to_lowercase() + &text[1..]
+}
+
+/// Checks all files together. The first is the main file.
+pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
+    let mut ports = Ports::default();
+    let (source, node) = one(sources, "node", |d| d.node.as_ref())?.ok_or(ConfigError {
+        file: sources[0].path.clone(),
+        line: None,
+        reason: "section [node] with site and name is missing".into(),
+    })?;
+    let NodeSection {
+        site,
+        name,
+        state_dir,
+        devices_max,
+    } = node.get_ref();
+    let node = Node {
+        site: source.name(site)?,
+        name: source.name(name)?,
+    };
+    let state_dir = match state_dir {
+        Some(dir) => source.resolve(dir),
+        None => PathBuf::from("/var/lib/ringway"),
+    };
+    let devices_max = in_range(source, devices_max.as_ref(), 10_000, 1..=1_000_000)?;
+
+    let mut sensors: Vec<SensorSettings> = Vec::new();
+    for source in sources {
+        for section in &source.document.sensor {
+            let sensor = sensor(source, section, &mut ports)?;
+            if sensors.iter().any(|other| other.name == sensor.name) {
+                let reason = format!("sensor {:?} is there already", sensor.name);
+                return Err(source.error(&section.get_ref().name.span(), reason));
+            }
+            if sensors.len() == SENSORS_MAX {
+                let reason = format!("more than {SENSORS_MAX} sensors");
+                return Err(source.error(&section.span(), reason));
+            }
+            sensors.push(sensor);
+        }
+    }
+    if sensors.is_empty() {
+        let reason = "no [[sensor]]: nothing would be taken in".into();
+        return Err(ConfigError {
+            file: sources[0].path.clone(),
+            line: None,
+            reason,
+        });
+    }
+
+    Ok(Config {
+        rules: rules(sources)?,
+        fences: fences(sources)?,
+        dispatcher: dispatcher(sources, &mut ports)?,
+        observer: observer(sources, &mut ports)?,
+        uplink: uplink(sources, &node)?,
+        trace: trace(sources)?,
+        node,
+        state_dir,
+        devices_max,
+        sensors,
+    })
+}
+
+/// The section that only one of the files may have.
+fn one<'a, T>(
+    sources: &'a [Source],
+    name: &str,
+    section: impl Fn(&'a Document) -> Option<&'a Spanned<T>>,
+) -> Result<Option<(&'a Source, &'a Spanned<T>)>, ConfigError> {
+    let mut found: Option<(&Source, &Spanned<T>)> = None;
+    for source in sources {
+        let Some(here) = section(&source.document) else {
+            continue;
+        };
+        if let Some((first, _)) = found {
+            let reason = format!(
+                "section [{name}] stands in {} already",
+                first.path.display()
+            );
+            return Err(source.error(&here.span(), reason));
+        }
+        found = Some((source, here));
+    }
+    Ok(found)
+}
+
+fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
+    source: &Source,
+    value: Option<&Spanned<T>>,
+    default: T,
+    range: std::ops::RangeInclusive<T>,
+) -> Result<T, ConfigError> {
+    let Some(value) = value else {
+        return Ok(default);
+    };
+    if range.contains(value.get_ref()) {
+        return Ok(*value.get_ref());
+    }
+    let reason = format!(
+        "{} is not between {} and {}",
+        value.get_ref(),
+        range.start(),
+        range.end()
+    );
+    Err(source.error(&value.span(), reason))
+}
+
+fn sensor(
+    source: &Source,
+    section: &Spanned<SensorSection>,
+    ports: &mut Ports,
+) -> Result<SensorSettings, ConfigError> {
+    let s = section.get_ref();
+    let missing = |key: &str, why: &str| {
+        source.error(
+            &section.span(),
+            format!("sensor {:?}: {key} is missing: {why}", s.name.get_ref()),
+        )
+    };
+    let foreign = |present: bool, span: Range<usize>, key: &str, kind: &str| {
+        let reason = format!("{key} has no meaning for input = {kind:?}");
+        if present {
+            Err(source.error(&span, reason))
+        } else {
+            Ok(())
+        }
+    };
+    let span_of = |value: Option<Range<usize>>| value.unwrap_or_default();
+    let input = match s.input {
+        InputKind::Tcp => {
+            foreign(
+                s.path.is_some(),
+                span_of(s.path.as_ref().map(Spanned::span)),
+                "path",
+                "tcp",
+            )?;
+            foreign(
+                s.speed.is_some(),
+                span_of(s.speed.as_ref().map(Spanned::span)),
+                "speed",
+                "tcp",
+            )?;
+            let listen = s
+                .listen
+                .as_ref()
+                .ok_or_else(|| missing("listen", "where devices connect"))?;
+            Input::Tcp {
+                listen: ports.take(source, listen)?,
+                connections_max: in_range(source, s.connections_max.as_ref(), 12_000, 1..=60_000)?,
+                idle_ms: s.idle.map_or(600_000, |idle| idle.0),
+            }
+        }
+        InputKind::File => {
+            foreign(
+                s.listen.is_some(),
+                span_of(s.listen.as_ref().map(Spanned::span)),
+                "listen",
+                "file",
+            )?;
+            let path = s
+                .path
+                .as_ref()
+                .ok_or_else(|| missing("path", "which log to replay"))?;
+            let speed = in_range(source, s.speed.as_ref(), 1.0, 0.0..=1000.0)?;
+            Input::File {
+                path: source.existing_file(path)?,
+                speed,
+            }
+        }
+    };
+    let device = match &s.device {
+        Some(device) => {
+            let reason = || {
+                format!(
+                    "{:?} is not a device id: 1 to 31 of A-Z a-z 0-9 . _ : -",
+                    device.get_ref()
+                )
+            };
+            DeviceId::new(device.get_ref().as_bytes())
+                .ok_or_else(|| source.error(&device.span(), reason()))?;
+            Some(device.get_ref().clone())
+        }
+        None if s.protocol == Protocol::Nmea => {
+            return Err(missing("device", "NMEA 0183 does not say who reports"));
+        }
+        None => None,
+    };
+    let ring_slots = in_range(source, s.ring_slots.as_ref(), 8192, 64..=1 << 20)?;
+    if !ring_slots.is_power_of_two() {
+        let span = span_of(s.ring_slots.as_ref().map(Spanned::span));
+        return Err(source.error(&span, format!("{ring_slots} is not a power of two")));
+    }
+    Ok(SensorSettings {
+        name: source.name(&s.name)?,
+        input,
+        protocol: s.protocol,
+        device,
+        ack: s.ack,
+        errors_max: s.errors_max.unwrap_or(16),
+        jt808_zone_minutes: in_range(source, s.zone_minutes.as_ref(), 480, -720..=840)?,
+        lenient: s.lenient,
+        ring_slots,
+        answers_max: in_range(source, s.answers_max.as_ref(), 16_384, 1..=1 << 20)?,
+    })
+}
+
+fn rules(sources: &[Source]) -> Result<Rules, ConfigError> {
+    let overspeed = match one(sources, "rules.overspeed", |d| d.rules.overspeed.as_ref())? {
+        None => None,
+        Some((source, section)) => {
+            let s = section.get_ref();
+            let limit_mm_s = s.limit.get_ref().0;
+            let hysteresis_mm_s = s.hysteresis.map_or(1_389, |speed| speed.0);
+            if hysteresis_mm_s >= limit_mm_s {
+                let reason = "hysteresis is not below limit: the alarm would never clear";
+                return Err(source.error(&section.span(), reason));
+            }
+            let for_ms = s.r#for.map_or(5_000, |time| time.0);
+            Some(OverspeedRule {
+                limit_mm_s,
+                for_ms,
+                hysteresis_mm_s,
+            })
+        }
+    };
+    let jump = one(sources, "rules.jump", |d| d.rules.jump.as_ref())?;
+    let jump = jump.map(|(_, section)| section.get_ref());
+    let future = one(sources, "rules", |d| d.rules.future_max.as_ref())?;
+    Ok(Rules {
+        overspeed,
+        jump: JumpRule {
+            // A car at 300 km/h with an error of its own; a helicopter's owner sets it higher.
+            speed_max_mm_s: jump
+                .and_then(|j| j.speed_max)
+                .map_or(100_000, |speed| speed.0),
+            jumps_max: jump.and_then(|j| j.jumps_max).unwrap_or(3),
+        },
+        future_max_ms: future.map_or(300_000, |(_, time)| time.get_ref().0),
+    })
+}
+
+fn fences(sources: &[Source]) -> Result<Vec<Fence>, ConfigError> {
+    let mut fences: Vec<Fence> = Vec::new();
+    for source in sources {
+        for section in &source.document.fence {
+            let FenceSection {
+                name,
+                lat,
+                lon,
+                radius,
+                margin,
+            } = section.get_ref();
+            let fence = Fence {
+                name: source.name(name)?,
+                lat_e7: (in_range(source, Some(lat), 0.0, -90.0..=90.0)? * 1e7).round() as i32,
+                lon_e7: (in_range(source, Some(lon), 0.0, -180.0..=180.0)? * 1e7).round() as i32,
+                radius_mm: radius.get_ref().0,
+                margin_mm: margin.map_or(20_000, |length| length.0),
+            };
+            if fences.iter().any(|other| other.name == fence.name) {
+                let reason = format!("fence {:?} is there already", fence.name);
+                return Err(source.error(&name.span(), reason));
+            }
+            if fences.len() == FENCES_MAX {
+                return Err(source.error(&section.span(), format!("more than {FENCES_MAX} fences")));
+            }
+            fences.push(fence);
+        }
+    }
+    Ok(fences)
+}
+
+fn dispatcher(sources: &[Source], ports: &mut Ports) -> Result<DispatcherSettings, ConfigError> {
+    let empty = DispatcherSection::default();
+    let found = one(sources, "dispatcher", |d| d.dispatcher.as_ref())?;
+    let s = found.map_or(&empty, |(_, section)| section.get_ref());
+    let source = found.map_or(&sources[0], |(source, _)| source);
+    Ok(DispatcherSettings {
+        listen: ports.take_or(source, s.listen.as_ref(), "127.0.0.1:8080")?,
+        roads: s
+            .roads
+            .as_ref()
+            .map(|path| source.existing_file(path))
+            .transpose()?,
+        subscriber_updates_max: s.subscriber_updates_max.unwrap_or(20_000).max(1),
+        subscribers_max: s.subscribers_max.unwrap_or(64).max(1),
+        stalled_ms: s.stalled.map_or(10_000, |time| time.0),
+    })
+}
+
+fn observer(sources: &[Source], ports: &mut Ports) -> Result<ObserverSettings, ConfigError> {
+    let empty = ObserverSection::default();
+    let found = one(sources, "observer", |d| d.observer.as_ref())?;
+    let s = found.map_or(&empty, |(_, section)| section.get_ref());
+    let source = found.map_or(&sources[0], |(source, _)| source);
+    Ok(ObserverSettings {
+        listen: ports.take_or(source, s.listen.as_ref(), "127.0.0.1:9464")?,
+    })
+}
+
+fn uplink(sources: &[Source], node: &Node) -> Result<UplinkSettings, ConfigError> {
+    let empty = UplinkSection::default();
+    let found = one(sources, "uplink", |d| d.uplink.as_ref())?;
+    let s = found.map_or(&empty, |(_, section)| section.get_ref());
+    let source = found.map_or(&sources[0], |(source, _)| source);
+    let broker = s
+        .broker
+        .as_ref()
+        .map(|url| broker(source, url))
+        .transpose()?;
+    let keep_alive = s.keep_alive.as_ref().map(|time| time.get_ref().0 / 1000);
+    if let Some(time) = s
+        .keep_alive
+        .as_ref()
+        .filter(|_| !keep_alive.is_some_and(|k| (5..=3600).contains(&k)))
+    {
+        return Err(source.error(&time.span(), "keep_alive is not between 5s and 1h"));
+    }
+    let journal_bytes_max = s
+        .journal_size_max
+        .as_ref()
+        .map_or(64 << 20, |size| size.get_ref().0);
+    if let Some(size) = s
+        .journal_size_max
+        .as_ref()
+        .filter(|size| size.get_ref().0 < 1 << 20)
+    {
+        return Err(source.error(&size.span(), "journal_size_max is below 1MiB"));
+    }
+    Ok(UplinkSettings {
+        broker_port: broker.as_ref().map_or(1883, |(_, port)| *port),
+        broker_host: broker.map(|(host, _)| host),
+        client_id: s
+            .client_id
+            .clone()
+            .unwrap_or_else(|| format!("ringway-{}-{}", node.site, node.name)),
+        username: s.username.clone(),
+        password_file: s
+            .password_file
+            .as_ref()
+            .map(|path| source.existing_file(path))
+            .transpose()?,
+        keep_alive_s: keep_alive.unwrap_or(30) as u16,
+        window: in_range(source, s.window.as_ref(), 100, 1..=10_000)?,
+        journal_bytes_max,
+        hold_without_subscriber: s.no_subscriber != Some(NoSubscriber::Accept),
+    })
+}
+
+/// `mqtt://host[:port]`.
+fn broker(source: &Source, url: &Spanned<String>) -> Result<(String, u16), ConfigError> {
+    let wrong = |why: &str| {
+        source.error(
+            &url.span(),
+            format!("{:?} is not a broker: {why}", url.get_ref()),
+        )
+    };
+    let rest = url
+        .get_ref()
+        .strip_prefix("mqtt://")
+        .ok_or_else(|| wrong("expected mqtt://host:port"))?;
+    let rest = rest.trim_end_matches('/');
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (
+            host,
+            port.parse()
+                .map_err(|_| wrong("the port is not a number up to 65535"))?,
+        ),
+        _ => (rest, 1883),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        return Err(wrong("the host is missing"));
+    }
+    Ok((host.to_string(), port))
+}
+
+fn trace(sources: &[Source]) -> Result<TraceSettings, ConfigError> {
+    let empty = TraceSection::default();
+    let found = one(sources, "trace", |d| d.trace.as_ref())?;
+    let s = found.map_or(&empty, |(_, section)| section.get_ref());
+    if let Some((source, _)) = found
+        && let Some(url) = s
+            .endpoint
+            .as_ref()
+            .filter(|url| !url.get_ref().starts_with("http://"))
+    {
+        let reason = format!(
+            "{:?} is not a collector: expected http://host:port",
+            url.get_ref()
+        );
+        return Err(source.error(&url.span(), reason));
+    }
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let endpoint = s.endpoint.as_ref().map(|url| url.get_ref().clone());
+    let headers = variable("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default();
+    let headers = headers.split(',').filter_map(|pair| pair.split_once('='));
+    Ok(TraceSettings {
+        endpoint: endpoint.or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT")),
+        headers: headers
+            .map(|(k, v)| (k.trim().to_string(), v.trim().to_string()))
+            .collect(),
+        one_in: s.one_in.unwrap_or(0),
+    })
+}
+
+/// The ports taken so far, with where.
+#[derive(Default)]
+struct Ports(HashMap<SocketAddr, String>);
+
+impl Ports {
+    fn take(&mut self, source: &Source, listen: &Spanned<String>) -> Result<String, ConfigError> {
+        let wrong = || format!("{:?} is not an address: expected ip:port", listen.get_ref());
+        let address = listen
+            .get_ref()
+            .to_socket_addrs()
+            .ok()
+            .and_then(|mut found| found.next());
+        let address = address.ok_or_else(|| source.error(&listen.span(), wrong()))?;
+        let here = source.error(&listen.span(), "");
+        let here = format!("{}:{}", here.file.display(), here.line.unwrap_or(0));
+        if address.port() != 0
+            && let Some(first) = self.0.insert(address, here)
+        {
+            let reason = format!("{address} is listened on already, at {first}");
+            return Err(source.error(&listen.span(), reason));
+        }
+        Ok(listen.get_ref().clone())
+    }
+
+    fn take_or(
+        &mut self,
+        source: &Source,
+        listen: Option<&Spanned<String>>,
+        default: &str,
+    ) -> Result<String, ConfigError> {
+        match listen {
+            Some(listen) => self.take(source, listen),
+            None => {
+                let end = source.text.len();
+                self.take(source, &Spanned::new(end..end, default.to_string()))
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The configuration as written: one struct a section, every key optional here, unknown keys refused by name.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::settings::Ack;
+use super::unit::{Bytes, Millimetres, MillimetresPerSecond, Millis};
+use crate::protocol::Protocol;
+
+/// One file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    pub node: Option<Spanned<NodeSection>>,
+    #[serde(default)]
+    pub sensor: Vec<Spanned<SensorSection>>,
+    #[serde(default)]
+    pub rules: RulesSection,
+    #[serde(default)]
+    pub fence: Vec<Spanned<FenceSection>>,
+    pub dispatcher: Option<Spanned<DispatcherSection>>,
+    pub uplink: Option<Spanned<UplinkSection>>,
+    pub observer: Option<Spanned<ObserverSection>>,
+    pub trace: Option<Spanned<TraceSection>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    pub site: Spanned<String>,
+    pub name: Spanned<String>,
+    pub state_dir: Option<String>,
+    pub devices_max: Option<Spanned<u32>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputKind {
+    Tcp,
+    File,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SensorSection {
+    pub name: Spanned<String>,
+    pub input: InputKind,
+    pub protocol: Protocol,
+    pub listen: Option<Spanned<String>>,
+    pub path: Option<Spanned<String>>,
+    pub speed: Option<Spanned<f64>>,
+    pub device: Option<Spanned<String>>,
+    #[serde(default)]
+    pub ack: Ack,
+    pub connections_max: Option<Spanned<u32>>,
+    pub idle: Option<Millis>,
+    pub errors_max: Option<u32>,
+    pub zone_minutes: Option<Spanned<i32>>,
+    #[serde(default)]
+    pub lenient: bool,
+    pub ring_slots: Option<Spanned<u32>>,
+    pub answers_max: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RulesSection {
+    pub overspeed: Option<Spanned<OverspeedSection>>,
+    pub jump: Option<Spanned<JumpSection>>,
+    pub future_max: Option<Spanned<Millis>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverspeedSection {
+    pub limit: Spanned<MillimetresPerSecond>,
+    pub r#for: Option<Millis>,
+    pub hysteresis: Option<MillimetresPerSecond>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JumpSection {
+    pub speed_max: Option<MillimetresPerSecond>,
+    pub jumps_max: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FenceSection {
+    pub name: Spanned<String>,
+    pub lat: Spanned<f64>,
+    pub lon: Spanned<f64>,
+    pub radius: Spanned<Millimetres>,
+    pub margin: Option<Millimetres>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatcherSection {
+    pub listen: Option<Spanned<String>>,
+    pub roads: Option<Spanned<String>>,
+    pub subscriber_updates_max: Option<u32>,
+    pub subscribers_max: Option<u32>,
+    pub stalled: Option<Millis>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UplinkSection {
+    pub broker: Option<Spanned<String>>,
+    pub client_id: Option<String>,
+    pub username: Option<String>,
+    pub password_file: Option<Spanned<String>>,
+    pub keep_alive: Option<Spanned<Millis>>,
+    pub window: Option<Spanned<u16>>,
+    pub journal_size_max: Option<Spanned<Bytes>>,
+    pub no_subscriber: Option<NoSubscriber>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoSubscriber {
+    Hold,
+    Accept,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObserverSection {
+    pub listen: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceSection {
+    pub endpoint: Option<Spanned<String>>,
+    pub one_in: Option<u32>,
+}

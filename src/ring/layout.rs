@@ -1,0 +1,397 @@
+//! Where each word of a ring lies, and what makes a slot good.
+//!
+//! Pure: it knows no process and no map. Control words that different sides write lie 128 bytes apart, two cache lines,
+//! because the prefetcher of common processors fetches lines in pairs.
+
+use super::{Geometry, Violation};
+
+/// First word of an S-page; the digits are the layout's version.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"RWRING01");
+
+/// Words of the S-page, which the supervisor alone writes.
+pub mod supervisor_page {
+    /// [`super::MAGIC`].
+    pub const MAGIC: usize = 0;
+    /// Number of the ring.
+    pub const RING: usize = 1;
+    /// Birth of the ring.
+    pub const BIRTH: usize = 2;
+    /// Slots.
+    pub const SLOTS: usize = 3;
+    /// Bytes from slot to slot.
+    pub const STRIDE: usize = 4;
+    /// Words of the answer table.
+    pub const ANSWERS: usize = 5;
+    /// Generation of the producer that runs now; grows with each one started.
+    pub const GENERATION: usize = 16;
+    /// Not zero: no producer will come back.
+    pub const CLOSED: usize = 32;
+    /// Bytes of the page.
+    pub const BYTES: usize = 4096;
+}
+
+/// Words of the P-region, which the producer alone writes.
+pub mod producer_region {
+    /// Sequence of the next frame; storing it is the commit.
+    pub const TAIL: usize = 0;
+    /// Not zero: this producer will write no more.
+    pub const CLOSED: usize = 16;
+    /// Odd: the producer sleeps.
+    pub const NAP: usize = 32;
+    /// Head position at which a sleeping producer wants its bell; `u64::MAX`: it does not wait for room.
+    pub const WAKE_AT: usize = 33;
+    /// Not zero: a sleeping producer wants its bell for answers.
+    pub const WANTS_ANSWERS: usize = 34;
+    /// Times that something did not fit and must be read from the state table instead.
+    pub const RESYNC: usize = 48;
+    /// Byte at which the slots begin.
+    pub const SLOTS_BYTE: usize = 512;
+}
+
+/// Words of the C-region, which the consumer alone writes.
+pub mod consumer_region {
+    /// Sequence of the first frame that is not free.
+    pub const HEAD: usize = 0;
+    /// Odd: the consumer sleeps.
+    pub const NAP: usize = 16;
+    /// Tail position at which a sleeping consumer wants its bell.
+    pub const WAKE_AT: usize = 17;
+    /// Times that answers were written; what a producer that waits for answers looks at.
+    pub const ANSWERED: usize = 32;
+    /// First word of the answer table.
+    pub const ANSWERS: usize = 48;
+}
+
+/// Bytes of a slot's own header: sequence, generation, length, checksum; eight bytes each.
+pub const SLOT_HEADER_BYTES: usize = 32;
+
+/// Most slots of a ring.
+pub const SLOTS_MAX: u32 = 1 << 20;
+
+/// Most bytes from slot to slot.
+pub const STRIDE_BYTES_MAX: u32 = 64 * 1024;
+
+/// Most words of an answer table.
+pub const ANSWERS_MAX: u32 = 1 << 20;
+
+impl Geometry {
+    /// Whether a ring can have this size.
+    pub fn is_possible(&self) -> bool {
+        self.slots.is_power_of_two()
+            && (2..=SLOTS_MAX).contains(&self.slots)
+            && self.stride.is_multiple_of(64)
+            && (64..=STRIDE_BYTES_MAX).contains(&self.stride)
+            && self.answers <= ANSWERS_MAX
+            && self.producer_bytes() <= crate::sys::region::REGION_BYTES_MAX
+    }
+
+    /// Most bytes of one record.
+    pub fn record_bytes_max(&self) -> usize {
+        self.stride as usize - SLOT_HEADER_BYTES
+    }
+
+    /// Bytes of the P-region.
+    pub(super) fn producer_bytes(&self) -> usize {
+        producer_region::SLOTS_BYTE + self.slots as usize * self.stride as usize
+    }
+
+    /// Bytes of the C-region.
+    pub(super) fn consumer_bytes(&self) -> usize {
+        (consumer_region::ANSWERS + self.answers as usize) * 8
+    }
+
+    /// Byte at which the slot of a sequence begins. The mask keeps it inside whatever the sequence is.
+    pub(super) fn slot_byte(&self, seq: u64) -> usize {
+        let slot = (seq & u64::from(self.slots - 1)) as usize;
+        producer_region::SLOTS_BYTE + slot * self.stride as usize
+    }
+
+    /// Frames between two positions, if such positions can stand in one ring at a time.
+    pub(super) fn used(&self, head: u64, tail: u64) -> Option<u64> {
+        let used = tail.wrapping_sub(head);
+        (used <= u64::from(self.slots)).then_some(used)
+    }
+}
+
+/// What stands before a record in its slot: a check of the frame, not its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SlotHeader {
+    pub seq: u64,
+    pub generation: u64,
+    pub length: u64,
+    pub checksum: u64,
+}
+
+impl SlotHeader {
+    /// The header of a record.
+    pub fn of(seq: u64, generation: u64, record: &[u8]) -> SlotHeader {
+        let mut header = SlotHeader {
+            seq,
+            generation,
+            length: record.len() as u64,
+            checksum: 0,
+        };
+        header.checksum = header.checksum_of(record);
+        header
+    }
+
+    /// CRC-32C over the other header words and the record. Zeros, as after a punched hole, do not pass: the checksum of
+    /// 24 zero bytes is not zero.
+    fn checksum_of(&self, record: &[u8]) -> u64 {
+        let mut words = [0; 24];
+        words[0..8].copy_from_slice(&self.seq.to_ne_bytes());
+        words[8..16].copy_from_slice(&self.generation.to_ne_bytes());
+        words[16..24].copy_from_slice(&self.length.to_ne_bytes());
+        u64::from(crc32c::crc32c_append(crc32c::crc32c(&words), record))
+    }
+
+    pub fn encode(&self) -> [u8; SLOT_HEADER_BYTES] {
+        let mut out = [0; SLOT_HEADER_BYTES];
+        let words = [self.seq, self.generation, self.length, self.checksum];
+        for (bytes, word) in out.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        out
+    }
+
+    /// Takes private copies of a slot's words, each loaded once.
+    pub fn decode(words: [u64; 4]) -> SlotHeader {
+        let [seq, generation, length, checksum] = words;
+        SlotHeader {
+            seq,
+            generation,
+            length,
+            checksum,
+        }
+    }
+
+    /// Checks all that can be checked before the record is copied, and returns its length.
+    pub fn check(
+        &self,
+        seq: u64,
+        generations: std::ops::RangeInclusive<u64>,
+        geometry: &Geometry,
+    ) -> Result<usize, Violation> {
+        if self.seq != seq {
+            return Err(Violation::Sequence { seq });
+        }
+        if !generations.contains(&self.generation) {
+            return Err(Violation::Generation { seq });
+        }
+        match usize::try_from(self.length) {
+            Ok(length) if length <= geometry.record_bytes_max() => Ok(length),
+            _ => Err(Violation::Length { seq }),
+        }
+    }
+
+    /// Checks a private copy of the record.
+    pub fn check_record(&self, record: &[u8]) -> Result<(), Violation> {
+        if self.checksum_of(record) == self.checksum {
+            Ok(())
+        } else {
+            Err(Violation::Checksum { seq: self.seq })
+        }
+    }
+}
+
+/// What became of a message, or of a record of the alarm ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Not known yet.
+    Pending,
+    /// Safe: the device may be answered, the slot reused.
+    Accepted,
+    /// Not taken; the device is not answered and sends again.
+    Refused,
+}
+
+/// A word of an answer table: whose outcome, and which. Zero, as in a new ring, is a pending one.
+///
+/// The sequence has 62 bits. With 32, a word that was last used two thousand million frames ago would look newer than
+/// the one to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerWord(u64);
+
+impl AnswerWord {
+    const SEQ_BITS: u32 = 62;
+
+    /// The outcome of the message whose first frame has sequence `first_seq`.
+    pub fn new(first_seq: u64, outcome: Outcome) -> AnswerWord {
+        let code = match outcome {
+            Outcome::Pending => 0,
+            Outcome::Accepted => 1,
+            Outcome::Refused => 2,
+        };
+        AnswerWord(code << Self::SEQ_BITS | first_seq & ((1 << Self::SEQ_BITS) - 1))
+    }
+
+    pub(super) fn from_bits(bits: u64) -> AnswerWord {
+        AnswerWord(bits)
+    }
+
+    pub(super) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Sequence of the first frame of the message that this is about.
+    pub fn first_seq(self) -> u64 {
+        self.0 & ((1 << Self::SEQ_BITS) - 1)
+    }
+
+    /// What became of it. A code that nobody writes counts as pending: it accepts nothing.
+    pub fn outcome(self) -> Outcome {
+        match self.0 >> Self::SEQ_BITS {
+            1 => Outcome::Accepted,
+            2 => Outcome::Refused,
+            _ => Outcome::Pending,
+        }
+    }
+
+    /// The outcome, if this word is about the message that begins at `first_seq`; else that one is still pending.
+    pub fn outcome_of(self, first_seq: u64) -> Outcome {
+        if self.first_seq() == first_seq {
+            self.outcome()
+        } else {
+            Outcome::Pending
+        }
+    }
+
+    /// What the word becomes when `new` is to be written over it: nothing older replaces something newer, and what was
+    /// accepted stays accepted.
+    pub(super) fn replaced_by(self, new: AnswerWord) -> AnswerWord {
+        let older = new.first_seq() < self.first_seq();
+        let settled = new.first_seq() == self.first_seq() && self.outcome() == Outcome::Accepted;
+        if older || settled { self } else { new }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn geometry(slots: u32) -> Geometry {
+        Geometry {
+            slots,
+            stride: 128,
+            answers: 0,
+        }
+    }
+
+    #[test]
+    fn sizes_that_no_ring_can_have_are_refused() {
+        let good = Geometry {
+            slots: 4096,
+            stride: 512,
+            answers: 1024,
+        };
+        assert!(good.is_possible());
+        for bad in [
+            Geometry { slots: 0, ..good },
+            Geometry { slots: 1, ..good },
+            Geometry { slots: 3, ..good },
+            Geometry {
+                slots: 1 << 21,
+                ..good
+            },
+            Geometry { stride: 0, ..good },
+            Geometry { stride: 65, ..good },
+            Geometry {
+                stride: 1 << 17,
+                ..good
+            },
+            Geometry {
+                slots: 1 << 20,
+                stride: 1 << 16,
+                ..good
+            },
+            Geometry {
+                answers: u32::MAX,
+                ..good
+            },
+        ] {
+            assert!(!bad.is_possible(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_slot_of_zeros_does_not_pass() {
+        let header = SlotHeader::decode([0; 4]);
+        assert_eq!(header.check(0, 0..=1, &geometry(4)), Ok(0));
+        assert_eq!(
+            header.check_record(&[]),
+            Err(Violation::Checksum { seq: 0 })
+        );
+    }
+
+    #[test]
+    fn an_older_outcome_never_replaces_a_newer_one() {
+        let newer = AnswerWord::new(1 << 40, Outcome::Refused);
+        let older = AnswerWord::new(5, Outcome::Accepted);
+        assert_eq!(newer.replaced_by(older), newer);
+        assert_eq!(older.replaced_by(newer), newer);
+        assert_eq!(newer.outcome_of(5), Outcome::Pending);
+    }
+
+    #[test]
+    fn accepted_stays_accepted() {
+        let accepted = AnswerWord::new(5, Outcome::Accepted);
+        let refused = AnswerWord::new(5, Outcome::Refused);
+        assert_eq!(accepted.replaced_by(refused), accepted);
+        assert_eq!(refused.replaced_by(accepted), accepted);
+    }
+
+    proptest! {
+        #[test]
+        fn positions_count_alike_on_both_sides_of_the_wrap(
+            head in prop_oneof![any::<u64>(), u64::MAX - 40..=u64::MAX, 0u64..40],
+            ahead in any::<u64>(),
+            near in 0u64..64,
+        ) {
+            let ring = geometry(16);
+            for ahead in [ahead, near] {
+                let used = ring.used(head, head.wrapping_add(ahead));
+                prop_assert_eq!(used, (ahead <= 16).then_some(ahead));
+            }
+        }
+
+        #[test]
+        fn a_slot_lies_inside_its_region_whatever_the_sequence(seq in any::<u64>(), power in 1u32..12) {
+            let ring = geometry(1 << power);
+            let byte = ring.slot_byte(seq);
+            prop_assert!(byte >= producer_region::SLOTS_BYTE);
+            prop_assert!(byte + 128 <= ring.producer_bytes());
+            prop_assert_eq!(byte, ring.slot_byte(seq.wrapping_add(u64::from(ring.slots))));
+        }
+
+        #[test]
+        fn a_changed_bit_anywhere_is_found(
+            record in proptest::collection::vec(any::<u8>(), 0..96),
+            bit in 0usize..1024,
+        ) {
+            let header = SlotHeader::of(9, 2, &record);
+            let mut bytes = [&header.encode()[..], &record[..]].concat();
+            let bit = bit % (bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let words = std::array::from_fn(|word| {
+                u64::from_ne_bytes(std::array::from_fn(|i| bytes[word * 8 + i]))
+            });
+            let found = SlotHeader::decode(words);
+            let verdict = found.check(9, 1..=2, &geometry(4)).and_then(|length| {
+                let mut copy = bytes[SLOT_HEADER_BYTES..].to_vec();
+                copy.resize(length, 0);
+                found.check_record(&copy)
+            });
+            prop_assert!(verdict.is_err());
+        }
+
+        #[test]
+        fn answer_words_read_back(seq in 0u64..1 << 62) {
+            for outcome in [Outcome::Pending, Outcome::Accepted, Outcome::Refused] {
+                let word = AnswerWord::from_bits(AnswerWord::new(seq, outcome).bits());
+                prop_assert_eq!((word.first_seq(), word.outcome()), (seq, outcome));
+            }
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! The writing side of a ring.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+
+use super::doorbell::{Depth, Sleeper};
+use super::layout::{SLOT_HEADER_BYTES, SlotHeader, consumer_region, producer_region};
+use super::{AnswerWord, AttachError, Identity, Page, RingFds, Violation, ring_bell};
+use crate::sys::region::{ReadRegion, WriteRegion};
+
+/// The ring has no room for all of the records; nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("ring is full")]
+pub struct Full;
+
+/// The producer of a ring. There is one at a time: the supervisor sees to it.
+pub struct Producer {
+    side: Arc<Side>,
+    generation: u64,
+    /// What the tail word says; nobody else writes it.
+    tail: u64,
+    /// The last head seen that was possible.
+    head: u64,
+    /// Slots from this sequence on are kept although the head passed them.
+    hold: u64,
+    /// The consumer's nap for which its bell was rung.
+    rung: u64,
+}
+
+/// What a waiter shares with the producer: the maps, and what the producer waits for.
+struct Side {
+    page: Page,
+    mine: WriteRegion,
+    theirs: ReadRegion,
+    consumer_bell: OwnedFd,
+    producer_bell: OwnedFd,
+    /// Head position that means enough room; `u64::MAX`: room is not waited for.
+    wake_at: AtomicU64,
+    wants_answers: AtomicBool,
+    /// The count of answers when the producer last woke.
+    answered: AtomicU64,
+}
+
+impl Producer {
+    /// Attaches to a ring and resumes where the predecessor committed last.
+    ///
+    /// # Errors
+    /// `Region`, `Layout` or `Geometry` for descriptors that are no such ring, `Positions` for a tail that cannot be.
+    pub fn attach(fds: &RingFds) -> Result<Producer, AttachError> {
+        let page = Page::attach(fds)?;
+        let geometry = page.identity.geometry;
+        let mine = WriteRegion::map(fds.producer_region.as_fd(), geometry.producer_bytes())?;
+        let theirs = ReadRegion::map(fds.consumer_region.as_fd(), geometry.consumer_bytes())?;
+        page.check_sizes(mine.len(), theirs.len())?;
+        // Relaxed: the predecessor was reaped before this process was started.
+        let tail = mine.load(producer_region::TAIL, Ordering::Relaxed);
+        // Acquire: pairs with the consumer's release store; see `refresh_head`.
+        let head = theirs.load(consumer_region::HEAD, Ordering::Acquire);
+        if geometry.used(head, tail).is_none() {
+            return Err(AttachError::Positions { head, tail });
+        }
+        wake(&mine, producer_region::NAP);
+        mine.store(producer_region::CLOSED, 0, Ordering::Relaxed);
+        Ok(Producer {
+            generation: page.generation(),
+            side: Arc::new(Side {
+                answered: AtomicU64::new(theirs.load(consumer_region::ANSWERED, Ordering::Acquire)),
+                page,
+                mine,
+                theirs,
+                consumer_bell: fds.consumer_bell.try_clone()?,
+                producer_bell: fds.producer_bell.try_clone()?,
+                wake_at: AtomicU64::new(u64::MAX),
+                wants_answers: AtomicBool::new(false),
+            }),
+            tail,
+            head,
+            hold: u64::MAX,
+            rung: 0,
+        })
+    }
+
+    /// As [`Producer::attach`], and checks that it is the ring that was assigned.
+    ///
+    /// # Errors
+    /// As [`Producer::attach`]; `Other` for another ring.
+    pub fn attach_as(fds: &RingFds, assigned: &Identity) -> Result<Producer, AttachError> {
+        let producer = Producer::attach(fds)?;
+        producer.side.page.check_identity(assigned)?;
+        Ok(producer)
+    }
+
+    /// Which ring this is.
+    pub fn identity(&self) -> Identity {
+        self.side.page.identity
+    }
+
+    /// The generation that this producer writes into its slots.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Most bytes of one record.
+    pub fn record_bytes_max(&self) -> usize {
+        self.identity().geometry.record_bytes_max()
+    }
+
+    /// Writes all of `records` and commits them by one store, or writes none of them. Returns the sequence of the first.
+    /// `urgent` wakes a consumer that sleeps whatever it asked for.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room for all.
+    ///
+    /// # Panics
+    /// When a record is longer than [`Producer::record_bytes_max`]: the caller encodes into a buffer of that size.
+    pub fn try_publish(&mut self, records: &[&[u8]], urgent: bool) -> Result<u64, Full> {
+        let count = records.len() as u64;
+        if self.free() < count {
+            self.refresh_head();
+            if self.free() < count {
+                return Err(Full);
+            }
+        }
+        let first = self.tail;
+        for (seq, record) in (first..).zip(records) {
+            self.write_slot(seq, record);
+        }
+        self.tail = first + count;
+        // Release: the commit. Pairs with the consumer's acquire load of the tail; no store into a slot may move below
+        // it, else a consumer would see a frame that is not there yet.
+        self.side
+            .mine
+            .store(producer_region::TAIL, self.tail, Ordering::Release);
+        self.wake_consumer(urgent);
+        Ok(first)
+    }
+
+    fn write_slot(&self, seq: u64, record: &[u8]) {
+        assert!(
+            record.len() <= self.record_bytes_max(),
+            "a record fits a slot"
+        );
+        let byte = self.identity().geometry.slot_byte(seq);
+        let header = SlotHeader::of(seq, self.generation, record);
+        self.side.mine.copy_in(byte, &header.encode());
+        self.side.mine.copy_in(byte + SLOT_HEADER_BYTES, record);
+    }
+
+    /// Rings the consumer's bell if it sleeps, wants to hear of this tail, and was not rung in this nap.
+    fn wake_consumer(&mut self, urgent: bool) {
+        // Partner: the fence in `Consumer`'s `nap_begin`. Of the two, tail store and nap load here, nap store and tail
+        // load there, at least one load sees the other side's store; without either fence both could miss.
+        fence(Ordering::SeqCst);
+        let theirs = &self.side.theirs;
+        // Acquire: pairs with the release store in `nap_begin`, so that `wake_at` is that nap's or a later one's.
+        let nap = theirs.load(consumer_region::NAP, Ordering::Acquire);
+        if nap.is_multiple_of(2) || nap == self.rung {
+            return;
+        }
+        let wake_at = theirs.load(consumer_region::WAKE_AT, Ordering::Relaxed);
+        if urgent || self.tail >= wake_at {
+            self.rung = nap;
+            ring_bell(&self.side.consumer_bell);
+        }
+    }
+
+    /// Sequence of the next record to be written.
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// Sequence of the first record that the consumer has not freed, looked up anew.
+    pub fn head(&mut self) -> u64 {
+        self.refresh_head();
+        self.head
+    }
+
+    /// Records that fit now.
+    pub fn room(&mut self) -> u64 {
+        self.refresh_head();
+        self.free()
+    }
+
+    /// Slots at and after `seq` are not reused although the head passed them; `u64::MAX` holds none. A new producer
+    /// holds none: one that must keep slots says so before it publishes.
+    pub fn set_hold(&mut self, seq: u64) {
+        self.hold = seq;
+    }
+
+    fn free(&self) -> u64 {
+        let slots = u64::from(self.identity().geometry.slots);
+        slots.saturating_sub(self.tail - self.head.min(self.hold).min(self.tail))
+    }
+
+    fn refresh_head(&mut self) {
+        // Acquire: pairs with the release store in `Consumer::advance`. The consumer's loads from a slot come before it
+        // there, so our stores into that slot, which come after this load, cannot be seen by them.
+        let head = self
+            .side
+            .theirs
+            .load(consumer_region::HEAD, Ordering::Acquire);
+        // A head that goes back or runs ahead of the tail frees nothing.
+        if (self.head..=self.tail).contains(&head) {
+            self.head = head;
+        }
+    }
+
+    /// Sequence of the oldest record that may still be in its slot: what a new producer can re-read.
+    pub fn oldest(&self) -> u64 {
+        self.tail
+            .saturating_sub(u64::from(self.identity().geometry.slots))
+    }
+
+    /// Re-reads a record that this producer or a predecessor committed, free or not, into `out`.
+    ///
+    /// # Errors
+    /// A [`Violation`] when the slot does not hold that record any more: a predecessor had begun to overwrite it.
+    ///
+    /// # Panics
+    /// When `seq` is not in `oldest()..tail()`.
+    pub fn record_at(&self, seq: u64, out: &mut Vec<u8>) -> Result<(), Violation> {
+        assert!(
+            (self.oldest()..self.tail).contains(&seq),
+            "the record was written"
+        );
+        let geometry = self.identity().geometry;
+        let byte = geometry.slot_byte(seq);
+        let words = std::array::from_fn(|i| self.side.mine.load(byte / 8 + i, Ordering::Relaxed));
+        let header = SlotHeader::decode(words);
+        let length = header.check(seq, 1..=self.generation, &geometry)?;
+        out.clear();
+        out.resize(length, 0);
+        self.side.mine.copy_out(byte + SLOT_HEADER_BYTES, out);
+        header.check_record(out)
+    }
+
+    /// A word of the answer table.
+    ///
+    /// # Panics
+    /// When the table has no such word.
+    pub fn outcome(&self, index: u32) -> AnswerWord {
+        assert!(index < self.identity().geometry.answers, "the word exists");
+        // Acquire: pairs with the release store in `Consumer::set_outcome`.
+        AnswerWord::from_bits(
+            self.side
+                .theirs
+                .load(consumer_region::ANSWERS + index as usize, Ordering::Acquire),
+        )
+    }
+
+    /// What a [`super::Waiter`] wakes this producer for from now on: room for `records` more (0: not for room), and
+    /// answers.
+    pub fn wait_for(&self, records: u64, answers: bool) {
+        let slots = u64::from(self.identity().geometry.slots);
+        let wake_at = match records {
+            0 => u64::MAX,
+            _ => (self.tail + records.min(slots)).saturating_sub(slots),
+        };
+        self.side.wake_at.store(wake_at, Ordering::Relaxed);
+        self.side.wants_answers.store(answers, Ordering::Relaxed);
+    }
+
+    /// For a producer that waits by its own epoll instead of a [`super::Waiter`]: says that it sleeps, then looks once
+    /// more; `false` when what [`Producer::wait_for`] said is there, so that it must not sleep.
+    pub fn nap_begin(&self) -> bool {
+        Sleeper::nap_begin(&*self.side, Depth::Idle)
+    }
+
+    /// Says that the producer is awake, after [`Producer::nap_begin`] whatever that answered.
+    pub fn nap_end(&self) {
+        Sleeper::nap_end(&*self.side);
+    }
+
+    /// Says that something was left out of the ring and must be read from the state table, and wakes the consumer.
+    pub fn request_resync(&mut self) {
+        // Release: pairs with the acquire load in `Consumer::resync_counter`; the state behind it was switched before.
+        self.side
+            .mine
+            .fetch_add(producer_region::RESYNC, 1, Ordering::Release);
+        self.wake_consumer(true);
+    }
+
+    /// Says that nothing will be written any more, and wakes the consumer.
+    pub fn close(self) {
+        // Release: pairs with the acquire load in `Consumer::closed`; all commits come before it.
+        self.side
+            .mine
+            .store(producer_region::CLOSED, 1, Ordering::Release);
+        // Not by the nap protocol: it happens once, and a consumer that looked just before must hear of it.
+        ring_bell(&self.side.consumer_bell);
+    }
+
+    pub(super) fn sleeper(&self) -> Arc<dyn Sleeper> {
+        self.side.clone()
+    }
+}
+
+/// Ends the nap that a predecessor died in.
+pub(super) fn wake(region: &WriteRegion, nap_word: usize) {
+    let nap = region.load(nap_word, Ordering::Relaxed);
+    if !nap.is_multiple_of(2) {
+        region.store(nap_word, nap + 1, Ordering::Relaxed);
+    }
+}
+
+impl Sleeper for Side {
+    fn nap_begin(&self, depth: Depth) -> bool {
+        let mine = &self.mine;
+        let wake_at = self.wake_at.load(Ordering::Relaxed);
+        let answers = self.wants_answers.load(Ordering::Relaxed);
+        let ring_for_answers = answers && depth == Depth::Idle;
+        mine.store(producer_region::WAKE_AT, wake_at, Ordering::Relaxed);
+        mine.store(
+            producer_region::WANTS_ANSWERS,
+            u64::from(ring_for_answers),
+            Ordering::Relaxed,
+        );
+        let nap = mine.load(producer_region::NAP, Ordering::Relaxed);
+        // Release: pairs with the acquire load in `Consumer::wake_producer`; what is waited for is stored before.
+        mine.store(producer_region::NAP, (nap + 1) | 1, Ordering::Release);
+        // Partner: the fence in `Consumer::wake_producer`; see `wake_consumer`.
+        fence(Ordering::SeqCst);
+        let enough_room = wake_at <= self.theirs.load(consumer_region::HEAD, Ordering::Acquire);
+        let answered = self
+            .theirs
+            .load(consumer_region::ANSWERED, Ordering::Acquire);
+        let new_answers = answers && answered != self.answered.load(Ordering::Relaxed);
+        !enough_room && !new_answers
+    }
+
+    fn nap_end(&self) {
+        wake(&self.mine, producer_region::NAP);
+        // Before the caller looks at its answers, so that none is written unseen after this.
+        let answered = self
+            .theirs
+            .load(consumer_region::ANSWERED, Ordering::Acquire);
+        self.answered.store(answered, Ordering::Relaxed);
+    }
+
+    fn position(&self) -> u64 {
+        self.theirs
+            .load(consumer_region::ANSWERED, Ordering::Relaxed)
+    }
+
+    fn bell(&self) -> &OwnedFd {
+        &self.producer_bell
+    }
+}
