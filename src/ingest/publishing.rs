@@ -108,8 +108,14 @@ impl<K: Copy> Publisher<K> {
     /// # Errors
     /// Why it is stalled; [`Publisher::resume`] goes on with it.
     pub fn publish(&mut self, message: Outgoing<K>) -> Result<Published, Stall> {
-        assert!(self.stalled.is_none(), "nothing is read while a message is stalled");
-        assert!(!message.reports.is_empty(), "a message without reports is not published");
+        assert!(
+            self.stalled.is_none(),
+            "nothing is read while a message is stalled"
+        );
+        assert!(
+            !message.reports.is_empty(),
+            "a message without reports is not published"
+        );
         self.advance(Stalled {
             message,
             published: 0,
@@ -269,7 +275,9 @@ impl<K: Copy> Publisher<K> {
     /// Commits the encoded records at once.
     fn commit(&mut self, urgent: bool) -> Result<(), Stall> {
         let slots = self.records.chunks_exact(self.frame_bytes_max);
-        let mut records = slots.zip(&self.lengths).map(|(slot, &length)| &slot[..length]);
+        let mut records = slots
+            .zip(&self.lengths)
+            .map(|(slot, &length)| &slot[..length]);
         let committed = match (records.next(), self.lengths.len()) {
             (Some(only), 1) => self.producer.try_publish(&[only], urgent),
             (first, _) => {

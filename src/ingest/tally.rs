@@ -101,8 +101,7 @@ impl Tally {
         self.stats.add(IngestMetric::AttributesCut, cut);
         self.stats
             .set(IngestMetric::ConnectionsOpen, u64::from(open));
-        self.stats
-            .set(IngestMetric::AnswersPending, awaited as u64);
+        self.stats.set(IngestMetric::AnswersPending, awaited as u64);
         self.stats.heartbeat(now_ns);
     }
 

@@ -165,7 +165,8 @@ impl Tcp {
         }
         let awaited = self.publisher.awaited() > 0;
         let reading = drain_until_ms.is_none() && !self.publisher.stalled();
-        let may_sleep = self.publisher.nap_begin(!loaded) && !(reading && !self.resumable.is_empty());
+        let idle = self.publisher.nap_begin(!loaded);
+        let may_sleep = idle && (self.resumable.is_empty() || !reading);
         let timeout = if !may_sleep {
             Duration::ZERO
         } else if loaded && awaited {
@@ -175,7 +176,10 @@ impl Tcp {
         };
         let count = if reading {
             let count = wake::wait(self.connections.epoll(), &mut self.events, timeout)?;
-            if self.events[..count].iter().any(|event| event.data() == WAKE) {
+            if self.events[..count]
+                .iter()
+                .any(|event| event.data() == WAKE)
+            {
                 self.wake.wait(Duration::ZERO)?;
             }
             count
@@ -263,9 +267,9 @@ impl Tcp {
 
     fn accept(&mut self, now: ReadAt) -> Result<(), IngestError> {
         let (protocol, decoding) = (self.protocol, &self.decoding);
-        let accepted = self
-            .connections
-            .accept(now.monotonic_ns / 1_000_000, || Session::new(protocol, decoding))?;
+        let accepted = self.connections.accept(now.monotonic_ns / 1_000_000, || {
+            Session::new(protocol, decoding)
+        })?;
         self.tally.accepted(accepted);
         Ok(())
     }
@@ -394,8 +398,7 @@ impl Tcp {
             Published::Awaiting => {
                 if let Some(connection) = self.connections.get(key) {
                     connection.awaiting += 1;
-                    connection.paused |=
-                        connection.awaiting >= self.limits.connection_answers_max;
+                    connection.paused |= connection.awaiting >= self.limits.connection_answers_max;
                 }
                 self.update(key);
             }

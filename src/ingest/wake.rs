@@ -28,7 +28,10 @@ impl Wake {
     /// What the kernel says.
     pub fn new(control: Channel, bell: BorrowedFd<'_>) -> io::Result<Wake> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(control.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, CONTROL))?;
+        epoll.add(
+            control.as_fd(),
+            EpollEvent::new(EpollFlags::EPOLLIN, CONTROL),
+        )?;
         // Edge-triggered and never read: a bell that somebody saturated wakes nobody for nothing.
         let rung = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         epoll.add(bell, EpollEvent::new(rung, BELL))?;
@@ -123,7 +126,10 @@ mod tests {
             bell.write(1).unwrap();
             wake.wait(LONG).unwrap();
             let mut events = [EpollEvent::empty(); 2];
-            assert_eq!(super::wait(&wake.epoll, &mut events, Duration::ZERO).unwrap(), 0);
+            assert_eq!(
+                super::wait(&wake.epoll, &mut events, Duration::ZERO).unwrap(),
+                0
+            );
         }
         assert!(!wake.drain());
     }
@@ -135,7 +141,10 @@ mod tests {
         wake.wait(LONG).unwrap();
         assert!(wake.drain());
         let mut events = [EpollEvent::empty(); 2];
-        assert_eq!(super::wait(&wake.epoll, &mut events, Duration::ZERO).unwrap(), 0);
+        assert_eq!(
+            super::wait(&wake.epoll, &mut events, Duration::ZERO).unwrap(),
+            0
+        );
     }
 
     #[test]
