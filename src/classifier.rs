@@ -1,1 +1,19 @@
 //! The classifier process: judges frames, keeps the device states, raises and clears alarms.
+//!
+//! The judging is pure ([`verdict`] over [`hygiene`], [`alarm`], [`rule`] and [`fence`], on a [`state`]); [`custody`]
+//! knows which message waits for what.
+
+mod alarm;
+mod batch;
+mod custody;
+mod fence;
+mod fleet;
+mod hygiene;
+mod outbox;
+mod pipeline;
+mod place;
+mod rule;
+mod state;
+#[cfg(test)]
+mod testing;
+mod verdict;

@@ -1,1 +1,10 @@
-//! The dispatcher process: the live fleet for local subscribers.
+//! The dispatcher process: the live fleet for everything local.
+mod assets;
+mod feed;
+mod filter;
+mod http;
+mod json;
+mod live;
+mod server;
+mod stream;
+mod subscription;

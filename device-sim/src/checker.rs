@@ -1,0 +1,481 @@
+//! The verdict on a run: what the ledger says must have arrived against what arrived.
+//!
+//! Lost: an answered report means it, and no subscriber got it. Invented: a subscriber got it, and no report that was
+//! sent means it. Where the runtime may rightly have seen a device's reports out of order, or lost its state by a
+//! declared kill of its supervisor, an alarm of the same device and rule that starts at another report of the same
+//! episode counts for it (`shifted`), and after a declared loss it may be missing (`excused`); both are reported.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::delivery::{Delivery, Phase};
+use crate::ledger::{Book, Ledger};
+use crate::truth::Episode;
+
+/// What is sent just before or after a disturbance may be touched by it, ms.
+const SPREAD_MS: i64 = 15_000;
+/// Most lost or invented alarms that a verdict names; all are counted.
+const NAMED_MAX: usize = 100;
+
+/// Which ends took part, and what the run was to show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// A subscriber of the stream.
+    pub tracks: bool,
+    /// A subscriber of alarms.
+    pub alarms: bool,
+    /// A collector of traces.
+    pub traces: bool,
+    /// Kinds of alarm that must be delivered at least once.
+    pub kinds: Vec<&'static str>,
+}
+
+/// The figures of a run, as its last line has them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Devices of the fleet.
+    pub devices: u32,
+    /// Different position reports sent.
+    pub frames_sent: u64,
+    /// ... and answered.
+    pub frames_answered: u64,
+    /// Different reports that the stream's subscriber was told of.
+    pub tracks_pushed: u64,
+    /// Raises and clears that answered reports mean.
+    pub alarms_raised: u64,
+    /// Different raises and clears that came by MQTT and are true.
+    pub alarms_delivered: u64,
+    /// Answered but never delivered.
+    pub lost: u64,
+    /// Delivered but not true.
+    pub invented: u64,
+    /// Delivered again with the same id.
+    pub duplicates: u64,
+    /// From sending a report to its push to the stream's subscriber.
+    pub latency_ms: Latency,
+    /// Complete traces of alarms.
+    pub traces: u64,
+    /// Whether all that was wanted happened, and nothing else.
+    pub ok: bool,
+}
+
+/// Milliseconds, to the microsecond; null if nothing was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Latency {
+    /// Median.
+    pub p50: Option<f64>,
+    /// 99th percentile.
+    pub p99: Option<f64>,
+    /// Longest.
+    pub max: Option<f64>,
+}
+
+/// An alarm that is missing or should not be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Id of the device.
+    pub device: String,
+    /// Kind of alarm.
+    pub kind: String,
+    /// Rule.
+    pub rule: String,
+    /// Raised or cleared.
+    pub phase: Phase,
+    /// Its start, UTC ms.
+    pub start_ms: i64,
+}
+
+/// The verdict.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Check {
+    /// The figures.
+    pub summary: Summary,
+    /// What is lost, the first [`NAMED_MAX`] of it.
+    pub lost: Vec<Named>,
+    /// What is invented, the first [`NAMED_MAX`] of it.
+    pub invented: Vec<Named>,
+    /// First deliveries that came before an older one of their device.
+    pub reordered: u64,
+    /// Delivered with another start of the same episode, where that is right.
+    pub shifted: u64,
+    /// Missing, where a declared loss of state allows it.
+    pub excused: u64,
+    /// Reports sent again.
+    pub resent: u64,
+    /// Answers that said no.
+    pub refused: u64,
+    /// Kinds that were wanted and never came.
+    pub kinds_missing: Vec<&'static str>,
+    /// Why the ledger's file is not complete.
+    pub file_error: Option<String>,
+}
+
+/// Judges a run by its ledger; `traces` is the count of complete alarm traces that a collector got.
+pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
+    let [p50, p99, max] = ledger.latency_ms();
+    let book = ledger.open();
+    let (shifted, strays) = shifts(&book);
+    let mut verdict = Check {
+        summary: Summary {
+            devices: book.accounts.len() as u32,
+            frames_sent: book.counts.sent,
+            frames_answered: book.counts.answered,
+            tracks_pushed: book.counts.tracked,
+            alarms_raised: 0,
+            alarms_delivered: 0,
+            lost: 0,
+            invented: strays.len() as u64 + book.counts.unreadable,
+            duplicates: book.counts.duplicates,
+            latency_ms: Latency { p50, p99, max },
+            traces: traces as u64,
+            ok: false,
+        },
+        lost: Vec::new(),
+        invented: strays
+            .iter()
+            .take(NAMED_MAX)
+            .map(|stray| Named::delivered(stray))
+            .collect(),
+        reordered: book.counts.reordered,
+        shifted: shifted.len() as u64,
+        excused: 0,
+        resent: book.counts.resent,
+        refused: book.counts.refused,
+        kinds_missing: Vec::new(),
+        file_error: book.file_error.clone(),
+    };
+    for (episode, phase, seen) in book.expected() {
+        verdict.summary.alarms_raised += 1;
+        let key = (episode.device, episode.what, episode.start_ms);
+        if seen || shifted.iter().any(|s| (s.0, s.1) == (key, phase)) || !wanted.alarms {
+            continue;
+        }
+        if book
+            .state_lost
+            .iter()
+            .any(|&lost_ms| straddles(episode, phase, lost_ms))
+        {
+            verdict.excused += 1;
+            verdict.summary.alarms_raised -= 1;
+        } else {
+            verdict.summary.lost += 1;
+            if verdict.lost.len() < NAMED_MAX {
+                verdict.lost.push(Named::expected(&book, episode, phase));
+            }
+        }
+    }
+    let strange = strays.len() as u64;
+    verdict.summary.alarms_delivered = book.counts.delivered - strange;
+    let came = |kind: &&'static str| {
+        let mut all = book.episodes.iter().zip(&book.seen);
+        all.any(|(episode, seen)| episode.what.kind() == *kind && seen[0])
+    };
+    verdict.kinds_missing = wanted
+        .kinds
+        .iter()
+        .copied()
+        .filter(|kind| !came(kind))
+        .collect();
+    verdict.summary.ok = verdict.holds(wanted);
+    verdict
+}
+
+type Key = (u32, crate::truth::What, i64);
+
+/// Parts what came without an episode of its start into what stands for one all the same, and what is invented.
+fn shifts(book: &Book) -> (Vec<(Key, Phase)>, Vec<&Delivery>) {
+    let (mut shifted, mut strange) = (Vec::new(), Vec::new());
+    for stray in &book.strays {
+        let start_ms = stray.delivery.start_ms;
+        let same = |episode: &&Episode| {
+            let last_ms = episode.cleared.map_or(episode.last_ms, |mark| mark.time_ms);
+            stray.about == Some((episode.device, episode.what))
+                && (episode.start_ms..=last_ms).contains(&start_ms)
+                && book.disturbed(
+                    episode.device,
+                    episode.start_ms - SPREAD_MS,
+                    start_ms + SPREAD_MS,
+                )
+        };
+        match book.episodes.iter().find(same) {
+            Some(e) => shifted.push(((e.device, e.what, e.start_ms), stray.delivery.phase)),
+            None => strange.push(&stray.delivery),
+        }
+    }
+    (shifted, strange)
+}
+
+/// Whether a loss of state falls between an episode's start and the report that decided.
+fn straddles(episode: &Episode, phase: Phase, lost_ms: i64) -> bool {
+    let decided = match phase {
+        Phase::Raise => episode.raised,
+        Phase::Clear => episode.cleared.unwrap_or(episode.raised),
+    };
+    // The loss is noted by the wall clock, up to a report's period and a resend after the reports' own times.
+    (episode.start_ms - SPREAD_MS..=decided.time_ms + SPREAD_MS).contains(&lost_ms)
+        && decided.time_ms > episode.start_ms
+}
+
+impl Check {
+    fn holds(&self, wanted: &Wanted) -> bool {
+        let s = &self.summary;
+        let tracks = !wanted.tracks || s.tracks_pushed > 0;
+        let alarms = !wanted.alarms || (s.alarms_raised > 0 && s.alarms_delivered > 0);
+        let traces = !wanted.traces || s.traces > 0;
+        let nothing_wrong = s.lost == 0 && s.invented == 0 && self.file_error.is_none();
+        let kinds = !wanted.alarms || self.kinds_missing.is_empty();
+        s.frames_answered > 0 && tracks && alarms && traces && nothing_wrong && kinds
+    }
+}
+
+impl Named {
+    fn delivered(delivery: &Delivery) -> Named {
+        Named {
+            device: delivery.device.clone(),
+            kind: delivery.kind.clone(),
+            rule: delivery.rule.clone(),
+            phase: delivery.phase,
+            start_ms: delivery.start_ms,
+        }
+    }
+
+    fn expected(book: &Book, episode: &Episode, phase: Phase) -> Named {
+        Named {
+            device: (crate::ledger::FIRST_PHONE + u64::from(episode.device)).to_string(),
+            kind: episode.what.kind().to_string(),
+            rule: episode.what.rule(&book.rules).to_string(),
+            phase,
+            start_ms: episode.start_ms,
+        }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Named {
+            device,
+            kind,
+            rule,
+            phase,
+            start_ms,
+        } = self;
+        write!(
+            f,
+            "{device} {kind} by {rule}, {}, start {start_ms}",
+            phase.name()
+        )
+    }
+}
+
+impl Serialize for Named {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::device::{Sent, Way};
+    use crate::report::Report;
+    use crate::truth::{Overspeed, Rules};
+
+    fn ledger() -> Ledger {
+        let overspeed = Some(Overspeed {
+            limit_dkmh: 900,
+            for_ms: 3000,
+            hysteresis_dkmh: 50,
+        });
+        Ledger::new(
+            2,
+            Rules {
+                overspeed,
+                fences: Vec::new(),
+            },
+        )
+    }
+
+    fn wanted() -> Wanted {
+        Wanted {
+            tracks: true,
+            alarms: true,
+            traces: true,
+            kinds: vec!["sos"],
+        }
+    }
+
+    /// Device 0 sends report `number` at second 1,700,000,000 + number.
+    fn send(ledger: &Ledger, number: u32, way: Way, alarms: u32) {
+        let report = Report {
+            time_s: 1_700_000_000 + number,
+            alarms,
+            ..Report::default()
+        };
+        ledger.sent(
+            0,
+            &[Sent {
+                number,
+                way,
+                report,
+            }],
+            Instant::now(),
+        );
+    }
+
+    fn alarm(id: u128, kind: &str, phase: &str, second: u32) -> Value {
+        json!({
+            "id": format!("{id:032x}"), "device": "13900000000", "kind": kind, "rule": "device",
+            "phase": phase, "start": format!("2023-11-14T22:13:{:02}.000Z", 20 + second),
+            "journal": "j", "seq": id as u64,
+        })
+    }
+
+    /// A run with one SOS at second 1, delivered and pushed.
+    fn good_run() -> Ledger {
+        let ledger = ledger();
+        for number in 0..3 {
+            send(&ledger, number, Way::Fresh, u32::from(number == 1));
+            ledger.answered(0, &[number]);
+        }
+        ledger.delivered(&alarm(1, "sos", "raise", 1));
+        let at = Instant::now() + Duration::from_millis(5);
+        ledger.tracked("13900000000", 1_700_000_001_000, at);
+        ledger
+    }
+
+    #[test]
+    fn good_run_is_ok_and_counts_both_ends() {
+        let ledger = good_run();
+        assert_eq!(ledger.outstanding(), 0);
+        let found = check(&ledger, 1, &wanted()).summary;
+        assert!(found.ok, "{found:?}");
+        assert_eq!(
+            (
+                found.frames_sent,
+                found.frames_answered,
+                found.tracks_pushed
+            ),
+            (3, 3, 1)
+        );
+        assert_eq!((found.alarms_raised, found.alarms_delivered), (1, 1));
+        assert!(found.latency_ms.max.unwrap() >= 5.0);
+        assert!(!check(&ledger, 0, &wanted()).summary.ok, "no trace");
+        let members = serde_json::to_value(found).unwrap();
+        let members: Vec<&String> = members.as_object().unwrap().keys().collect();
+        assert_eq!(members.len(), 12, "{members:?}");
+    }
+
+    #[test]
+    fn answered_alarm_that_never_came_is_lost() {
+        let ledger = good_run();
+        send(&ledger, 3, Way::Fresh, 1 << 8);
+        let found = check(&ledger, 1, &wanted());
+        assert_eq!(found.summary.lost, 0, "not answered yet");
+        ledger.answered(0, &[3]);
+        let found = check(&ledger, 1, &wanted());
+        assert_eq!((found.summary.lost, found.summary.ok), (1, false));
+        assert_eq!(found.lost[0].kind, "power_cut");
+        assert_eq!(ledger.outstanding(), 1);
+    }
+
+    #[test]
+    fn alarm_that_no_report_means_is_invented() {
+        let strange = [
+            alarm(2, "sos", "raise", 2),
+            alarm(3, "sos", "clear", 1),
+            alarm(4, "sos", "raise", 1),
+            alarm(5, "theft", "raise", 1),
+            json!({"id": "?"}),
+            json!({"device": "moon"}),
+        ];
+        for payload in strange {
+            let ledger = good_run();
+            ledger.delivered(&payload);
+            let found = check(&ledger, 1, &wanted());
+            assert_eq!(
+                (found.summary.invented, found.summary.ok),
+                (1, false),
+                "{payload}"
+            );
+        }
+    }
+
+    #[test]
+    fn same_id_again_is_a_duplicate_and_older_after_newer_reordered() {
+        let ledger = good_run();
+        ledger.delivered(&alarm(1, "sos", "raise", 1));
+        send(&ledger, 3, Way::Fresh, 1 << 8);
+        send(&ledger, 4, Way::Fresh, 0);
+        ledger.delivered(&alarm(9, "power_cut", "clear", 3));
+        ledger.delivered(&alarm(8, "power_cut", "raise", 3));
+        let found = check(&ledger, 1, &wanted());
+        assert!(found.summary.ok);
+        assert_eq!((found.summary.duplicates, found.reordered), (1, 1));
+    }
+
+    #[test]
+    fn other_start_counts_only_where_order_was_disturbed() {
+        for (way, shifted, invented) in [
+            (Way::Again, 0, 1),
+            (Way::Repeat, 1, 0),
+            (Way::Backlog, 1, 0),
+        ] {
+            let ledger = good_run();
+            send(&ledger, 3, Way::Fresh, 1 << 8);
+            send(&ledger, 4, Way::Fresh, 1 << 8);
+            send(&ledger, 3, way, 1 << 8);
+            ledger.answered(0, &[3, 4]);
+            ledger.delivered(&alarm(2, "power_cut", "raise", 4));
+            let found = check(&ledger, 1, &wanted());
+            assert_eq!(
+                (found.shifted, found.summary.invented),
+                (shifted, invented),
+                "{way:?}"
+            );
+            assert_eq!(found.summary.lost, invented, "{way:?}");
+        }
+    }
+
+    #[test]
+    fn missing_kind_is_not_ok() {
+        let kinds = vec!["sos", "power_cut"];
+        let found = check(&good_run(), 1, &Wanted { kinds, ..wanted() });
+        assert_eq!(
+            (found.kinds_missing, found.summary.ok),
+            (vec!["power_cut"], false)
+        );
+    }
+
+    #[test]
+    fn ledger_file_alone_gives_the_same_verdict() {
+        let name = format!("device-sim-ledger-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let ledger = ledger();
+        ledger.keep_in(&path).unwrap();
+        assert!(
+            ledger.keep_in(&path).is_err(),
+            "another run's ledger is not written over"
+        );
+        for number in 0..3 {
+            send(&ledger, number, Way::Fresh, u32::from(number == 1));
+            ledger.answered(0, &[number]);
+        }
+        send(&ledger, 3, Way::Fresh, 1 << 8);
+        ledger.delivered(&alarm(1, "sos", "raise", 1));
+        ledger.answered(0, &[3]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.clone() + "s 1 0 f 17").unwrap();
+        let rules = ledger.open().rules.clone();
+        let loaded = Ledger::load(&path, 2, rules.clone()).unwrap();
+        assert_eq!(loaded.counts(), ledger.counts());
+        assert_eq!(check(&loaded, 1, &wanted()), check(&ledger, 1, &wanted()));
+        std::fs::write(&path, format!("nonsense\n{text}")).unwrap();
+        assert!(Ledger::load(&path, 2, rules).is_err());
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,186 @@
+// The live map: puts stream, fleet, canvases and panels together, and draws a frame when there is something to draw.
+
+import { goTo, makeMap, sameView, view } from "./camera.js";
+import { Alarms } from "./alarms.js";
+import { Detail } from "./detail.js";
+import { Fleet, STATES, unproject } from "./fleet.js";
+import { Roads } from "./roads.js";
+import { Search } from "./search.js";
+import { Stream } from "./stream.js";
+import { countText, spanText } from "./text.js";
+import { still, watchTheme } from "./theme.js";
+import { Vehicles } from "./vehicles.js";
+
+const FOCUS_ZOOM = 15.5;
+const REACH_PX = matchMedia("(pointer: coarse)").matches ? 26 : 15;
+const PANELS_MS = 250;
+
+const element = (id) => document.getElementById(id);
+const fleet = new Fleet();
+const map = makeMap("map");
+map.setView([25, 10], 3, { animate: false });
+let theme = watchTheme((now) => {
+  theme = now;
+  roads.setTheme(now);
+  vehicles.setTheme(now);
+  dirty = true;
+});
+const roads = new Roads(map, theme, null);
+const vehicles = new Vehicles(map, theme, fleet);
+
+let selected = null;
+let hovered = null;
+let following = false;
+let dirty = true;
+let framed = false;
+let lastView = null;
+
+function select(vehicle, move = false) {
+  selected = vehicle ?? null;
+  following = false;
+  if (selected && move && selected.placed) {
+    selected.at(performance.now());
+    goTo(map, selected.x, selected.y, FOCUS_ZOOM);
+  }
+  dirty = true;
+  detail.show(selected, following);
+}
+
+const pick = (device) => select(fleet.vehicles.get(device), true);
+const alarms = new Alarms(fleet, pick);
+const search = new Search(fleet, pick);
+const detail = new Detail(fleet, {
+  onClose: () => select(null),
+  onFollow: () => {
+    following = !following;
+    detail.show(selected, following);
+  },
+});
+
+// Shows the roads if the fleet is on them, else the fleet.
+function frameAll() {
+  following = false;
+  const bounds = fleet.bounds();
+  const box = roads.bounds();
+  const whole = box && [unproject(box.left, box.top), unproject(box.right, box.bottom)];
+  const target = whole && (!bounds || L.latLngBounds(whole).pad(0.1).contains(bounds)) ? whole : bounds;
+  if (!target) return;
+  const wide = map.getSize().x > 900;
+  map.fitBounds(target, {
+    animate: false,
+    maxZoom: 16,
+    paddingTopLeft: wide ? [300, 24] : [16, 150],
+    paddingBottomRight: wide ? [24, 40] : [16, 110],
+  });
+  framed = true;
+}
+
+function draw(now) {
+  requestAnimationFrame(draw);
+  if (following && selected) {
+    selected.at(now);
+    map.setView(unproject(selected.x, selected.y), map.getZoom(), { animate: false });
+  }
+  const camera = view(map);
+  const moved = !sameView(camera, lastView);
+  lastView = camera;
+  roads.draw(camera, now);
+  vehicles.draw(camera, now, dirty || moved, { selected, hovered, still: still() });
+  dirty = false;
+}
+
+let ratedAt = performance.now();
+let ratedUpdates = 0;
+
+function showPanels() {
+  const counts = fleet.count();
+  const total = fleet.vehicles.size;
+  element("count").textContent = countText(total);
+  element("count-unit").textContent = total === 1 ? "vehicle" : "vehicles";
+  for (const state of STATES) {
+    element("states").querySelector(`[data-state="${state}"] dd`).textContent = countText(counts[state]);
+    element("shares").querySelector(`[data-state="${state}"]`).style.flexGrow = counts[state];
+  }
+  const now = performance.now();
+  if (now - ratedAt >= 1000) {
+    element("rate").textContent = countText(Math.round((fleet.updates - ratedUpdates) / (now - ratedAt) * 1000));
+    [ratedAt, ratedUpdates] = [now, fleet.updates];
+    // A vehicle that falls silent changes its look without saying anything.
+    dirty = true;
+  }
+  alarms.show();
+  if (selected) detail.show(selected, following);
+}
+
+const CONNECTION = { live: "Live", connecting: "Connecting", closing: "Restarting", lost: "Not connected" };
+
+function showConnection(state, waitMs) {
+  // A reconnect that fails at once must not flicker between two words.
+  if (state === "connecting" && element("connection").dataset.state === "lost") return;
+  element("connection").dataset.state = state;
+  const wait = waitMs > 1500 ? `, again in ${spanText(waitMs)}` : "";
+  element("connection").firstElementChild.textContent = CONNECTION[state] + wait;
+}
+
+const named = new Set();
+let loaded = loadRoads();
+
+async function loadRoads() {
+  if (document.body.dataset.roads !== "yes") return;
+  const answer = await fetch("/v1/roads");
+  if (!answer.ok) return;
+  const graph = await answer.json();
+  roads.build(graph);
+  element("attribution").textContent = `Roads ${graph.attribution.replace(/^\(c\)/i, "©")}`;
+  frameAll();
+  dirty = true;
+}
+loaded.catch((error) => console.warn(`cannot draw the roads: ${error.message}`));
+
+new Stream({
+  snapshot(tracks, first, more) {
+    if (first) named.clear();
+    tracks.forEach(({ device }) => named.add(device));
+    fleet.hear(tracks, false, still());
+    dirty = true;
+    if (more) return;
+    fleet.keepOnly(named);
+    if (selected && !named.has(selected.device)) select(null);
+    alarms.load();
+    if (!framed) loaded.catch(() => {}).then(() => framed || frameAll());
+  },
+  tracks(tracks) {
+    fleet.hear(tracks, true, still());
+    alarms.check(tracks);
+    dirty = true;
+    if (!framed) loaded.catch(() => {}).then(() => framed || frameAll());
+  },
+  alarm: (alarm) => alarms.hear(alarm),
+  state: showConnection,
+});
+
+map.on("click", ({ containerPoint }) => select(vehicles.pick(view(map), containerPoint, REACH_PX)));
+map.on("mousemove", ({ containerPoint }) => {
+  const under = vehicles.pick(view(map), containerPoint, REACH_PX);
+  if (under === hovered) return;
+  hovered = under;
+  map.getContainer().classList.toggle("over-vehicle", !!under);
+  dirty = true;
+});
+map.on("mouseout", () => { hovered = null; dirty = true; });
+map.on("dragstart", () => {
+  following = false;
+  detail.show(selected, following);
+});
+element("fit").addEventListener("click", frameAll);
+
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
+  const act = { "/": () => search.focus(), f: frameAll, Escape: () => select(null) }[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+
+setInterval(showPanels, PANELS_MS);
+requestAnimationFrame(draw);

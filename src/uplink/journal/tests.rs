@@ -1,0 +1,434 @@
+use super::*;
+use crate::frame::{AlarmKind, DeviceId, EventId, Fix, Phase};
+use crate::hop::TraceHead;
+
+const ROOMY: u64 = 64 << 20;
+const NOW: i64 = 1_700_000_000_000;
+
+fn event(device: &str, kind: AlarmKind, start_ms: i64, phase: Phase) -> Event {
+    let device = DeviceId::new(device.as_bytes()).unwrap();
+    Event {
+        id: EventId::derive(&device, kind.name(), start_ms as u64, phase),
+        device,
+        kind,
+        phase,
+        severity: kind.severity(),
+        late: false,
+        rule: kind.name().to_owned(),
+        start_ms,
+        fix: Fix::default(),
+        received_ms: start_ms + 50,
+        sensor: "trackers".to_owned(),
+        trace: TraceHead::default(),
+        origin: None,
+    }
+}
+
+fn entry(event: Event) -> Entry {
+    let mut body = vec![0; 512];
+    let len = event.encode(&mut body).unwrap();
+    body.truncate(len);
+    Entry { event, body }
+}
+
+/// `count` alarms of one ordinary kind that start at `first`.
+fn batch(first: i64, count: i64) -> Batch {
+    let raise = |n| {
+        entry(event(
+            "truck-1",
+            AlarmKind::Overspeed,
+            first + n,
+            Phase::Raise,
+        ))
+    };
+    Batch {
+        entries: (0..count).map(raise).collect(),
+        ..Batch::default()
+    }
+}
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Dir {
+        Dir(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("journal.db")
+    }
+
+    fn open(&self, bytes_max: u64) -> Journal {
+        Journal::open(&self.path(), bytes_max).unwrap()
+    }
+
+    /// Changes the file behind the journal's back; the journal must be closed.
+    fn tamper(&self, sql: &str) {
+        let db = Connection::open(self.path()).unwrap();
+        db.execute_batch(sql).unwrap();
+    }
+}
+
+fn all(journal: &mut Journal) -> Vec<Stored> {
+    let mut found = Vec::new();
+    journal.scan(NOW, |stored| found.push(stored)).unwrap();
+    found
+}
+
+#[test]
+fn the_journal_runs_under_the_settings_that_its_promises_rest_on() {
+    let dir = Dir::new();
+    let journal = dir.open(ROOMY);
+    let text = |name: &str| -> String {
+        let value = journal.db.pragma_query_value(None, name, |row| row.get(0));
+        value.unwrap()
+    };
+    assert_eq!(
+        (text("journal_mode"), text("locking_mode")),
+        ("wal".into(), "exclusive".into())
+    );
+    let number = |name: &str| schema::pragma(&journal.db, name).unwrap();
+    assert_eq!((number("synchronous"), number("mmap_size")), (2, 0));
+    assert_eq!(number("max_page_count") * number("page_size"), ROOMY);
+    assert!(
+        Connection::open(dir.path())
+            .unwrap()
+            .execute_batch("SELECT * FROM meta")
+            .is_err()
+    );
+}
+
+#[test]
+fn a_reopened_journal_gives_back_what_was_accepted_in_order() {
+    let dir = Dir::new();
+    let mut journal = dir.open(ROOMY);
+    let first = batch(0, 3);
+    let committed = journal.commit(&first, NOW).unwrap();
+    assert_eq!(committed.verdicts, [1, 2, 3].map(Verdict::Accepted));
+    let second = Batch {
+        delivered: vec![2],
+        ..batch(100, 1)
+    };
+    assert_eq!(
+        journal.commit(&second, NOW + 1).unwrap().verdicts,
+        [Verdict::Accepted(4)]
+    );
+    let uuid = journal.uuid().to_owned();
+    drop(journal);
+
+    let mut journal = dir.open(ROOMY);
+    let stored = |seq, accepted_ms, entry: &Entry| Stored {
+        seq,
+        accepted_ms,
+        event: entry.event.clone(),
+    };
+    let expected = [
+        stored(1, NOW, &first.entries[0]),
+        stored(3, NOW, &first.entries[2]),
+        stored(4, NOW + 1, &second.entries[0]),
+    ];
+    assert_eq!(all(&mut journal), expected);
+    assert_eq!(journal.read(&[4, 2], NOW).unwrap(), expected[2..]);
+    assert_eq!(
+        (journal.uuid(), journal.usage().records),
+        (uuid.as_str(), 3)
+    );
+}
+
+#[test]
+fn a_sequence_is_never_used_twice_even_when_the_journal_was_empty() {
+    let dir = Dir::new();
+    let mut journal = dir.open(ROOMY);
+    journal.commit(&batch(0, 5), NOW).unwrap();
+    let delivered = vec![5, 1, 2, 3, 4];
+    journal
+        .commit(
+            &Batch {
+                delivered,
+                ..Batch::default()
+            },
+            NOW,
+        )
+        .unwrap();
+    drop(journal);
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(journal.usage().records, 0);
+    assert_eq!(
+        journal.commit(&batch(10, 1), NOW).unwrap().verdicts,
+        [Verdict::Accepted(6)]
+    );
+    let quarantined = vec![(6, 0x90)];
+    journal
+        .commit(
+            &Batch {
+                quarantined,
+                ..Batch::default()
+            },
+            NOW,
+        )
+        .unwrap();
+    drop(journal);
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(
+        journal.commit(&batch(11, 1), NOW).unwrap().verdicts,
+        [Verdict::Accepted(7)]
+    );
+}
+
+#[test]
+fn an_event_that_comes_again_is_accepted_without_a_second_record() {
+    let dir = Dir::new();
+    let mut journal = dir.open(ROOMY);
+    let mut twice = batch(0, 1);
+    twice.entries.push(twice.entries[0].clone());
+    let verdicts = journal.commit(&twice, NOW).unwrap().verdicts;
+    assert_eq!(verdicts, [Verdict::Accepted(1), Verdict::Known]);
+    drop(journal);
+
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(
+        journal.commit(&batch(0, 1), NOW).unwrap().verdicts,
+        [Verdict::Known]
+    );
+    let deliver = Batch {
+        delivered: vec![1],
+        ..Batch::default()
+    };
+    journal.commit(&deliver, NOW).unwrap();
+    drop(journal);
+
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(
+        journal.commit(&batch(0, 1), NOW).unwrap().verdicts,
+        [Verdict::Known]
+    );
+    assert_eq!(journal.usage().records, 0);
+}
+
+#[test]
+fn only_the_latest_delivered_ids_are_remembered() {
+    let dir = Dir::new();
+    let mut journal = dir.open(ROOMY);
+    let rounds = delivered::DELIVERED_IDS_MAX as i64 / 256 + 1;
+    for round in 0..rounds {
+        let verdicts = journal
+            .commit(&batch(round * 256, 256), NOW)
+            .unwrap()
+            .verdicts;
+        let seq = |verdict| match verdict {
+            Verdict::Accepted(seq) => seq,
+            other => panic!("a new event was {other:?}"),
+        };
+        let delivered = verdicts.into_iter().map(seq).collect();
+        journal
+            .commit(
+                &Batch {
+                    delivered,
+                    ..Batch::default()
+                },
+                NOW,
+            )
+            .unwrap();
+    }
+    drop(journal);
+    let mut journal = dir.open(ROOMY);
+    let oldest = journal.commit(&batch(0, 1), NOW).unwrap().verdicts;
+    let newest = journal
+        .commit(&batch(rounds * 256 - 1, 1), NOW)
+        .unwrap()
+        .verdicts;
+    assert!(matches!(oldest[..], [Verdict::Accepted(_)]));
+    assert_eq!(newest, [Verdict::Known]);
+}
+
+#[test]
+fn a_full_journal_refuses_new_keeps_accepted_and_recovers_after_deletes() {
+    let dir = Dir::new();
+    let mut journal = dir.open(2 << 20);
+    let (mut accepted, mut next) = (Vec::new(), 0);
+    let refused = loop {
+        let verdicts = journal.commit(&batch(next, 256), NOW).unwrap().verdicts;
+        next += 256;
+        accepted.extend(verdicts.iter().filter_map(|verdict| match verdict {
+            Verdict::Accepted(seq) => Some(*seq),
+            _ => None,
+        }));
+        if let Some(refused) = verdicts.iter().find(|v| matches!(v, Verdict::Refused(_))) {
+            break *refused;
+        }
+    };
+    assert_eq!(refused, Verdict::Refused(Refusal::Full));
+    assert!(journal.usage().percent() >= DEGRADED_PERCENT);
+
+    let sos = |start| entry(event("truck-2", AlarmKind::Sos, start, Phase::Raise));
+    let critical = Batch {
+        entries: vec![sos(1)],
+        ..Batch::default()
+    };
+    assert!(matches!(
+        journal.commit(&critical, NOW).unwrap().verdicts[..],
+        [Verdict::Accepted(_)]
+    ));
+    let mut start = 2;
+    let end = loop {
+        let entries = (start..start + 256).map(sos).collect();
+        let verdicts = journal
+            .commit(
+                &Batch {
+                    entries,
+                    ..Batch::default()
+                },
+                NOW,
+            )
+            .unwrap()
+            .verdicts;
+        start += 256;
+        if let Some(end) = verdicts
+            .into_iter()
+            .find(|v| matches!(v, Verdict::Refused(_)))
+        {
+            break end;
+        }
+    };
+    assert_eq!(end, Verdict::Refused(Refusal::Full));
+    let known = journal.commit(&batch(0, 1), NOW).unwrap().verdicts;
+    assert_eq!(
+        known,
+        [Verdict::Known],
+        "a full journal still knows what it holds"
+    );
+
+    let kept: Vec<u64> = all(&mut journal).iter().map(|stored| stored.seq).collect();
+    assert_eq!(kept[..accepted.len()], accepted[..]);
+    for delivered in accepted.chunks(256) {
+        let delete = Batch {
+            delivered: delivered.to_vec(),
+            ..Batch::default()
+        };
+        assert!(journal.commit(&delete, NOW).unwrap().deleted);
+    }
+    let again = journal.commit(&batch(next, 1), NOW).unwrap().verdicts;
+    assert!(matches!(again[..], [Verdict::Accepted(_)]));
+}
+
+#[test]
+fn a_flipped_bit_is_quarantined_and_counted_and_its_neighbours_live() {
+    let dir = Dir::new();
+    dir.open(ROOMY).commit(&batch(0, 4), NOW).unwrap();
+    dir.tamper(
+        "UPDATE record SET body = CAST(substr(body, 1, 9) || x'ff' || substr(body, 11) AS BLOB) WHERE seq = 2;
+         UPDATE record SET accepted_ms = accepted_ms + 1 WHERE seq = 3;",
+    );
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(journal.read(&[1, 2], NOW).unwrap().len(), 1);
+    assert_eq!((journal.corrupt(), journal.usage().records), (1, 3));
+    let left: Vec<u64> = all(&mut journal).iter().map(|stored| stored.seq).collect();
+    assert_eq!((left, journal.corrupt()), (vec![1, 4], 2));
+    let kept: i64 = journal
+        .db
+        .query_row(
+            "SELECT count(*) FROM quarantine WHERE length(body) > 0",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(kept, 2);
+}
+
+#[test]
+fn a_newer_schema_and_a_foreign_database_are_refused_untouched() {
+    let dir = Dir::new();
+    dir.open(ROOMY).commit(&batch(0, 1), NOW).unwrap();
+    dir.tamper("PRAGMA user_version = 2");
+    let error = Journal::open(&dir.path(), ROOMY).unwrap_err();
+    assert!(
+        matches!(error, JournalError::Newer { found: 2, .. }),
+        "{error}"
+    );
+    dir.tamper("PRAGMA user_version = 1");
+    assert_eq!(all(&mut dir.open(ROOMY)).len(), 1);
+
+    let other = Dir::new();
+    other.tamper("CREATE TABLE theirs (a)");
+    let error = Journal::open(&other.path(), ROOMY).unwrap_err();
+    assert!(matches!(error, JournalError::Foreign { .. }), "{error}");
+}
+
+#[test]
+fn an_open_alarm_lives_from_its_raise_to_its_clear() {
+    let dir = Dir::new();
+    let mut journal = dir.open(ROOMY);
+    let speeding = event("truck-1", AlarmKind::Overspeed, 1, Phase::Raise);
+    let mut late = event("truck-2", AlarmKind::Overspeed, 1, Phase::Raise);
+    late.late = true;
+    let mut momentary = event("truck-3", AlarmKind::Sos, 1, Phase::Raise);
+    momentary.id = EventId([7; 16]);
+    let entries = vec![entry(speeding.clone()), entry(late), entry(momentary)];
+    journal
+        .commit(
+            &Batch {
+                entries,
+                delivered: vec![1],
+                ..Batch::default()
+            },
+            NOW,
+        )
+        .unwrap();
+    journal
+        .commit(
+            &Batch {
+                delivered: vec![1, 2, 3],
+                ..Batch::default()
+            },
+            NOW,
+        )
+        .unwrap();
+    drop(journal);
+
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(journal.open_alarms().unwrap(), [speeding]);
+    let clear = event("truck-1", AlarmKind::Overspeed, 1, Phase::Clear);
+    let entries = vec![entry(clear)];
+    journal
+        .commit(
+            &Batch {
+                entries,
+                ..Batch::default()
+            },
+            NOW,
+        )
+        .unwrap();
+    assert_eq!(journal.open_alarms().unwrap(), []);
+}
+
+#[test]
+fn a_snapshot_is_replaced_survives_and_is_refused_when_damaged_or_too_large() {
+    let dir = Dir::new();
+    let mut journal = dir.open(1 << 20);
+    assert_eq!(journal.read_snapshot().unwrap(), None);
+    let mut snapshot = Snapshot {
+        at_ms: NOW,
+        body: vec![1; 100_000],
+    };
+    assert!(journal.write_snapshot(&snapshot).unwrap());
+    snapshot.body[7] = 2;
+    assert!(journal.write_snapshot(&snapshot).unwrap());
+    assert!(
+        !journal
+            .write_snapshot(&Snapshot {
+                at_ms: NOW,
+                body: vec![0; 1 << 20]
+            })
+            .unwrap()
+    );
+    drop(journal);
+    let mut journal = dir.open(1 << 20);
+    assert_eq!(journal.read_snapshot().unwrap(), Some(snapshot));
+    drop(journal);
+    dir.tamper("UPDATE snapshot SET at_ms = at_ms + 1");
+    let mut journal = dir.open(1 << 20);
+    assert_eq!(
+        (journal.read_snapshot().unwrap(), journal.corrupt()),
+        (None, 1)
+    );
+}
