@@ -1,1 +1,17 @@
 //! The ingest process: one sensor's bytes in, frames out, answers back.
+
+mod connection;
+mod file;
+mod pending;
+mod process;
+mod publishing;
+mod session;
+mod tally;
+mod tcp;
+mod trace_id;
+mod wake;
+
+pub use process::{IngestError, Setup, serve};
+
+#[cfg(test)]
+mod tests;

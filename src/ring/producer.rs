@@ -261,6 +261,17 @@ impl Producer {
         self.side.wants_answers.store(answers, Ordering::Relaxed);
     }
 
+    /// For a producer that waits by its own epoll instead of a [`super::Waiter`]: says that it sleeps, then looks once
+    /// more; `false` when what [`Producer::wait_for`] said is there, so that it must not sleep.
+    pub fn nap_begin(&self) -> bool {
+        Sleeper::nap_begin(&*self.side, Depth::Idle)
+    }
+
+    /// Says that the producer is awake, after [`Producer::nap_begin`] whatever that answered.
+    pub fn nap_end(&self) {
+        Sleeper::nap_end(&*self.side);
+    }
+
     /// Says that something was left out of the ring and must be read from the state table, and wakes the consumer.
     pub fn request_resync(&mut self) {
         // Release: pairs with the acquire load in `Consumer::resync_counter`; the state behind it was switched before.

@@ -67,24 +67,27 @@ metrics! {
         ClosedByPeer "reason" = "peer",
         ClosedIdle "reason" = "idle",
         ClosedErrors "reason" = "errors",
-        ClosedTooLong "reason" = "too_long",
-        ClosedIo "reason" = "io",
+        ClosedUnread "reason" = "unread",
         ClosedDrain "reason" = "drain",
-        ClosedReplaced "reason" = "replaced",
     }
     "ringway_received_bytes_total" Counter "Bytes received." { Bytes, }
     "ringway_messages_total" Counter "Messages decoded." { Messages, }
     "ringway_frames_published_total" Counter "Frames committed to the ring." { FramesPublished, }
-    "ringway_messages_dropped_total" Counter "Messages, or runs of bytes that are none, not taken, by reason." {
-        DroppedChecksum "reason" = "checksum",
-        DroppedTooLong "reason" = "too_long",
-        DroppedRubbish "reason" = "rubbish",
-        DroppedUnknownKind "reason" = "unknown_kind",
-        DroppedBadDeviceId "reason" = "bad_device_id",
-        DroppedWrongField "reason" = "wrong_field",
-        DroppedIncomplete "reason" = "incomplete",
-        DroppedRingFull "reason" = "ring_full",
-        DroppedAnswersFull "reason" = "answers_full",
+    "ringway_messages_refused_total" Counter "Messages, or runs of bytes that are none, not taken, by reason." {
+        RefusedChecksum "reason" = "checksum",
+        RefusedLength "reason" = "length",
+        RefusedTooLong "reason" = "too_long",
+        RefusedRubbish "reason" = "rubbish",
+        RefusedEscape "reason" = "escape",
+        RefusedUnknownKind "reason" = "unknown_kind",
+        RefusedDevice "reason" = "device",
+        RefusedField "reason" = "field",
+        RefusedEncrypted "reason" = "encrypted",
+        RefusedPart "reason" = "part",
+    }
+    "ringway_stalls_total" Counter "Times that reading stopped for want of room, by what was full." {
+        StalledRing "reason" = "ring",
+        StalledAnswers "reason" = "answers",
     }
     "ringway_attributes_cut_total" Counter "Attributes that did not fit their frame." { AttributesCut, }
     "ringway_answers_total" Counter "Messages that awaited an answer, by what came of it." {

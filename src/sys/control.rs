@@ -110,6 +110,13 @@ impl Channel {
     }
 }
 
+impl AsFd for Channel {
+    /// To be waited on, by callers that have an epoll set of their own.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl From<Channel> for OwnedFd {
     fn from(channel: Channel) -> OwnedFd {
         channel.socket

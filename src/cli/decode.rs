@@ -1,0 +1,310 @@
+//! `ringway decode PROTOCOL`: one message a line in, one JSON object a line out.
+//!
+//! A line is `hex:` and digits, or text with `\\`, `\r` and `\n` escaped; an empty line starts a new session. Each
+//! message line is answered with one object, also one that cannot be read. A line may hold several messages: the object
+//! is their union. Lines are taken as recorded: no date is repaired or completed from the clock.
+
+use std::io::{self, BufRead, Read, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::frame::{AlarmKind, Attribute, Fix, FixFields, Value};
+use crate::protocol::{Arrival, Message, Protocol, Reject, Session, Settings, Split, rfc3339_ms};
+
+/// Longest line; the rest of a longer one is passed over.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// Why decoding stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// No such protocol.
+    #[error("cannot decode {0:?}: the protocols are {names}", names = protocol_names())]
+    Protocol(String),
+    /// The input failed.
+    #[error("cannot read message: {0}")]
+    Read(#[source] io::Error),
+    /// The output failed.
+    #[error("cannot write result: {0}")]
+    Write(#[source] io::Error),
+}
+
+fn protocol_names() -> String {
+    let names: Vec<_> = Protocol::ALL
+        .iter()
+        .map(|protocol| protocol.name())
+        .collect();
+    names.join(", ")
+}
+
+/// Why one line has no result.
+#[derive(Debug, thiserror::Error)]
+enum LineError {
+    #[error("line is longer than {LINE_BYTES_MAX} bytes")]
+    Long,
+    #[error("hex digits are not valid")]
+    Hex,
+    #[error("escape sequence in text is not valid")]
+    Text,
+    #[error("{0} does not travel over http")]
+    Http(&'static str),
+    #[error("message is incomplete")]
+    Incomplete,
+    #[error("{0}")]
+    Rejected(#[from] Reject),
+}
+
+/// Decodes `input` line by line until it ends.
+///
+/// # Errors
+/// An unknown protocol, or input or output that fails; a line that cannot be read is a result like any other.
+pub fn run(
+    protocol_name: &str,
+    mut input: impl BufRead,
+    mut output: impl Write,
+) -> Result<(), DecodeError> {
+    let protocol = Protocol::from_name(protocol_name)
+        .ok_or_else(|| DecodeError::Protocol(protocol_name.to_owned()))?;
+    let settings = Settings {
+        recorded: true,
+        ..Settings::default()
+    };
+    let mut session = Session::per_message(protocol, &settings);
+    let mut line = Vec::new();
+    loop {
+        let whole = read_line(&mut input, &mut line).map_err(DecodeError::Read)?;
+        match whole {
+            LineRead::End => return output.flush().map_err(DecodeError::Write),
+            LineRead::Whole if line.trim_ascii().is_empty() => {
+                session = Session::per_message(protocol, &settings);
+                continue;
+            }
+            LineRead::Whole | LineRead::Cut => {}
+        }
+        let result = match whole {
+            LineRead::Cut => Err(LineError::Long),
+            _ => payload(protocol, &line).and_then(|bytes| decode(protocol, &mut session, bytes)),
+        };
+        let object = result.unwrap_or_else(|error| json!({ "error": error.to_string() }));
+        writeln!(output, "{object}").map_err(DecodeError::Write)?;
+    }
+}
+
+enum LineRead {
+    Whole,
+    Cut,
+    End,
+}
+
+/// Reads one line without its end into `line`, never more than the limit.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<LineRead> {
+    line.clear();
+    input.take(LINE_BYTES_MAX).read_until(b'\n', line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+        return Ok(LineRead::Whole);
+    }
+    if line.is_empty() {
+        return Ok(LineRead::End);
+    }
+    if (line.len() as u64) < LINE_BYTES_MAX {
+        return Ok(LineRead::Whole);
+    }
+    input.skip_until(b'\n')?;
+    Ok(LineRead::Cut)
+}
+
+/// The bytes that a line stands for.
+fn payload(protocol: Protocol, line: &[u8]) -> Result<Vec<u8>, LineError> {
+    let line = line.trim_ascii_end();
+    if let Some(digits) = line.strip_prefix(b"hex:") {
+        return unhex(digits.trim_ascii()).ok_or(LineError::Hex);
+    }
+    if line.starts_with(b"http:") {
+        return Err(LineError::Http(protocol.name()));
+    }
+    let mut bytes = Vec::with_capacity(line.len() + 1);
+    let mut rest = line.iter();
+    while let Some(&byte) = rest.next() {
+        bytes.push(match byte {
+            b'\\' => match rest.next() {
+                Some(b'\\') => b'\\',
+                Some(b'r') => b'\r',
+                Some(b'n') => b'\n',
+                _ => return Err(LineError::Text),
+            },
+            byte => byte,
+        });
+    }
+    Ok(bytes)
+}
+
+fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
+    let value = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+    let pairs = digits.chunks(2).map(|pair| match *pair {
+        [high, low] => Some(value(high)? << 4 | value(low)?),
+        _ => None,
+    });
+    pairs.collect()
+}
+
+/// Decodes the messages of one line. What can be read counts; only a line of which nothing can be read is an error.
+fn decode(
+    protocol: Protocol,
+    session: &mut Session,
+    mut bytes: Vec<u8>,
+) -> Result<Json, LineError> {
+    if protocol == Protocol::Nmea {
+        // The end of the input line is the end of the last sentence.
+        bytes.push(b'\n');
+    }
+    let now = Arrival { wall_ms: wall_ms() };
+    let mut result = Decoded::default();
+    let mut rest = &bytes[..];
+    loop {
+        match session.split(rest) {
+            Split::Message { range, consumed } => {
+                match session.decode(&rest[range], now) {
+                    Ok(message) => result.add(protocol, message),
+                    Err(reject) => result.fail(reject.into()),
+                }
+                rest = &rest[consumed..];
+            }
+            Split::Rubbish { consumed, reason } => {
+                result.fail(reason.into());
+                rest = &rest[consumed..];
+            }
+            Split::Incomplete => break,
+        }
+    }
+    if !rest.trim_ascii().is_empty() {
+        result.fail(LineError::Incomplete);
+    }
+    result.into_json()
+}
+
+fn wall_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What the messages of one line say together.
+#[derive(Default)]
+struct Decoded {
+    messages: usize,
+    error: Option<LineError>,
+    kind: &'static str,
+    device: Option<String>,
+    fixes: Vec<Json>,
+    alarms: Vec<&'static str>,
+    attributes: Map<String, Json>,
+    answer: String,
+}
+
+impl Decoded {
+    fn fail(&mut self, error: LineError) {
+        self.error.get_or_insert(error);
+    }
+
+    fn add(&mut self, protocol: Protocol, message: Message) {
+        self.answer_with(protocol, &message.answer_now);
+        self.answer_with(protocol, &message.answer_when_safe);
+        if let Some(reject) = message.refused {
+            return self.fail(reject.into());
+        }
+        self.messages += 1;
+        self.kind = message.kind;
+        self.device = message.device.map(|device| device.to_string());
+        for report in message.reports {
+            self.fixes.extend(fix_json(&report.fix, report.backlog));
+            for kind in report.held.iter().chain(report.momentary.iter()) {
+                self.alarm(kind);
+            }
+            self.attributes(report.attributes);
+        }
+        self.attributes(message.attributes);
+    }
+
+    fn alarm(&mut self, kind: AlarmKind) {
+        if !self.alarms.contains(&kind.name()) {
+            self.alarms.push(kind.name());
+        }
+    }
+
+    /// The first report that states an attribute counts.
+    fn attributes(&mut self, attributes: Vec<Attribute>) {
+        for Attribute { key, value } in attributes {
+            let value = match value {
+                Value::Bool(value) => json!(value),
+                Value::Int(value) => json!(value),
+                Value::Float(value) => json!(value),
+                Value::Text(value) => json!(value),
+            };
+            self.attributes.entry(key.name()).or_insert(value);
+        }
+    }
+
+    fn answer_with(&mut self, protocol: Protocol, answer: &[u8]) {
+        match protocol {
+            Protocol::Jt808 => {
+                let digits = answer.iter().map(|byte| format!("{byte:02x}"));
+                self.answer.extend(digits);
+            }
+            Protocol::Nmea => self.answer.push_str(&String::from_utf8_lossy(answer)),
+        }
+    }
+
+    fn into_json(self) -> Result<Json, LineError> {
+        let mut object = Map::new();
+        if self.messages == 0 {
+            let error = self.error.unwrap_or(LineError::Incomplete);
+            if self.answer.is_empty() {
+                return Err(error);
+            }
+            object.insert("error".into(), json!(error.to_string()));
+        } else {
+            object.insert("fixes".into(), json!(self.fixes));
+            object.insert("alarms".into(), json!(self.alarms));
+            object.insert("attributes".into(), Json::Object(self.attributes));
+            object.insert("device".into(), json!(self.device));
+            object.insert("kind".into(), json!(self.kind));
+        }
+        if !self.answer.is_empty() {
+            object.insert("answer".into(), json!(self.answer));
+        }
+        Ok(Json::Object(object))
+    }
+}
+
+/// A fix with a position; what is not stated is left out, but for the time, which is null.
+fn fix_json(fix: &Fix, backlog: bool) -> Option<Json> {
+    let (lat, lon) = fix.position_deg()?;
+    let mut object = Map::new();
+    object.insert("time".into(), json!(fix.time().map(rfc3339_ms)));
+    object.insert("lat".into(), json!(lat));
+    object.insert("lon".into(), json!(lon));
+    let stated = [
+        ("altitude_m", fix.altitude_m()),
+        ("speed_mps", fix.speed_mps()),
+        ("course_deg", fix.course_deg()),
+    ];
+    for (name, value) in stated {
+        if let Some(value) = value {
+            object.insert(name.into(), json!(value));
+        }
+    }
+    object.insert("valid".into(), json!(fix.fields.has(FixFields::VALID)));
+    if fix.fields.has(FixFields::SATELLITES) {
+        object.insert("satellites".into(), json!(fix.satellites));
+    }
+    if fix.fields.has(FixFields::ACCURACY) {
+        let accuracy_m = f64::from(fix.accuracy_mm) / 1e3;
+        object.insert("accuracy_m".into(), json!(accuracy_m));
+    }
+    if backlog {
+        object.insert("backlog".into(), json!(true));
+    }
+    Some(Json::Object(object))
+}

@@ -1,0 +1,229 @@
+//! Answers that wait until what they answer is safe.
+//!
+//! A published message that awaits an answer holds one word of the ring's answer table; a message that was too large
+//! for one commit holds one for each of its parts and is answered when all are accepted. This is bookkeeping only: it
+//! sees neither the ring nor a socket. Indices that a dead predecessor used are handed out again at once, because a
+//! word counts for a message only if it carries that message's first sequence.
+
+use std::collections::VecDeque;
+
+use crate::ring::Outcome;
+
+/// A message that was published, or is being published, and is owed an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u32);
+
+/// The end of a message's way: whom to tell, and whether.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Settled<K> {
+    /// Who waits.
+    pub to: K,
+    /// What to send, if `accepted`.
+    pub answer: Vec<u8>,
+    /// Whether all of the message is safe.
+    pub accepted: bool,
+}
+
+/// Messages that await their outcome, at most as many as the answer table has words.
+#[derive(Debug)]
+pub struct Pending<K> {
+    free: Vec<u32>,
+    awaited: VecDeque<Awaited>,
+    replies: Vec<Reply<K>>,
+    vacant: Vec<u32>,
+}
+
+/// One word of the answer table in use.
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    index: u32,
+    first_seq: u64,
+    reply: u32,
+}
+
+/// One message.
+#[derive(Debug)]
+struct Reply<K> {
+    to: K,
+    answer: Vec<u8>,
+    /// Parts published whose outcome is not known.
+    parts: u32,
+    /// Further parts will follow.
+    open: bool,
+    refused: bool,
+}
+
+impl<K: Copy> Pending<K> {
+    /// Nothing awaited; `answers_max` words to hand out.
+    pub fn new(answers_max: u32) -> Pending<K> {
+        Pending {
+            free: (0..answers_max).rev().collect(),
+            awaited: VecDeque::new(),
+            replies: Vec::new(),
+            vacant: Vec::new(),
+        }
+    }
+
+    /// Words in use: parts of messages whose outcome is not known.
+    pub fn awaited(&self) -> usize {
+        self.awaited.len()
+    }
+
+    /// The word that the next part will use; `None`: all are in use.
+    pub fn next_index(&self) -> Option<u32> {
+        self.free.last().copied()
+    }
+
+    /// Begins a message whose parts will be published one after the other.
+    pub fn open(&mut self, to: K, answer: Vec<u8>) -> Ticket {
+        let reply = Reply {
+            to,
+            answer,
+            parts: 0,
+            open: true,
+            refused: false,
+        };
+        match self.vacant.pop() {
+            Some(at) => {
+                self.replies[at as usize] = reply;
+                Ticket(at)
+            }
+            None => {
+                self.replies.push(reply);
+                Ticket(self.replies.len() as u32 - 1)
+            }
+        }
+    }
+
+    /// A part was published under [`Pending::next_index`], its first frame at `first_seq`.
+    pub fn published(&mut self, ticket: Ticket, first_seq: u64) {
+        let index = self
+            .free
+            .pop()
+            .expect("a part is published under a free index");
+        self.replies[ticket.0 as usize].parts += 1;
+        self.awaited.push_back(Awaited {
+            index,
+            first_seq,
+            reply: ticket.0,
+        });
+    }
+
+    /// All parts are published. A message whose parts were all settled meanwhile ends here.
+    pub fn close(&mut self, ticket: Ticket) -> Option<Settled<K>> {
+        self.replies[ticket.0 as usize].open = false;
+        self.end_if_settled(ticket.0)
+    }
+
+    /// Looks at every word in use, in the order of publication, and appends to `settled` the messages whose outcome is
+    /// now known. `outcome` reads the word of an index for the message that began at a sequence.
+    pub fn settle(
+        &mut self,
+        mut outcome: impl FnMut(u32, u64) -> Outcome,
+        settled: &mut Vec<Settled<K>>,
+    ) {
+        for _ in 0..self.awaited.len() {
+            let part = self.awaited.pop_front().expect("counted by the loop");
+            match outcome(part.index, part.first_seq) {
+                Outcome::Pending => self.awaited.push_back(part),
+                known => {
+                    self.free.push(part.index);
+                    let reply = &mut self.replies[part.reply as usize];
+                    reply.parts -= 1;
+                    reply.refused |= known == Outcome::Refused;
+                    settled.extend(self.end_if_settled(part.reply));
+                }
+            }
+        }
+    }
+
+    fn end_if_settled(&mut self, at: u32) -> Option<Settled<K>> {
+        let reply = &mut self.replies[at as usize];
+        if reply.open || reply.parts > 0 {
+            return None;
+        }
+        self.vacant.push(at);
+        Some(Settled {
+            to: reply.to,
+            answer: std::mem::take(&mut reply.answer),
+            accepted: !reply.refused,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settle(
+        pending: &mut Pending<u8>,
+        outcome: impl FnMut(u32, u64) -> Outcome,
+    ) -> Vec<(u8, bool)> {
+        let mut settled = Vec::new();
+        pending.settle(outcome, &mut settled);
+        settled.iter().map(|s| (s.to, s.accepted)).collect()
+    }
+
+    fn message(pending: &mut Pending<u8>, to: u8, first_seqs: &[u64]) {
+        let ticket = pending.open(to, vec![to]);
+        for &seq in first_seqs {
+            pending.published(ticket, seq);
+        }
+        assert_eq!(pending.close(ticket), None);
+    }
+
+    #[test]
+    fn messages_are_settled_in_order_and_pending_ones_stay_in_order() {
+        let mut pending = Pending::new(4);
+        for (to, seq) in [(1, 10), (2, 11), (3, 12)] {
+            message(&mut pending, to, &[seq]);
+        }
+        let second = |_, seq| match seq {
+            11 => Outcome::Accepted,
+            _ => Outcome::Pending,
+        };
+        assert_eq!(settle(&mut pending, second), [(2, true)]);
+        assert_eq!(pending.awaited(), 2);
+        let all = settle(&mut pending, |_, _| Outcome::Accepted);
+        assert_eq!(all, [(1, true), (3, true)]);
+    }
+
+    #[test]
+    fn all_words_in_use_is_an_answer_and_a_settled_word_is_used_again() {
+        let mut pending = Pending::new(2);
+        message(&mut pending, 1, &[10]);
+        message(&mut pending, 2, &[11]);
+        assert_eq!(pending.next_index(), None);
+        let first = |_, seq| match seq {
+            10 => Outcome::Refused,
+            _ => Outcome::Pending,
+        };
+        assert_eq!(settle(&mut pending, first), [(1, false)]);
+        assert_eq!(pending.next_index(), Some(0));
+    }
+
+    #[test]
+    fn a_message_in_parts_is_accepted_when_all_are_and_refused_when_one_is() {
+        let mut pending = Pending::new(4);
+        message(&mut pending, 1, &[10, 20]);
+        message(&mut pending, 2, &[30, 40]);
+        let early = |_, seq| match seq {
+            10 => Outcome::Accepted,
+            30 => Outcome::Refused,
+            _ => Outcome::Pending,
+        };
+        assert_eq!(settle(&mut pending, early), []);
+        let late = settle(&mut pending, |_, _| Outcome::Accepted);
+        assert_eq!(late, [(1, true), (2, false)]);
+    }
+
+    #[test]
+    fn a_message_whose_first_part_is_settled_waits_for_parts_yet_to_be_published() {
+        let mut pending = Pending::new(4);
+        let ticket = pending.open(1, vec![1]);
+        pending.published(ticket, 10);
+        assert_eq!(settle(&mut pending, |_, _| Outcome::Accepted), []);
+        let end = pending.close(ticket).unwrap();
+        assert_eq!((end.to, end.accepted, end.answer), (1, true, vec![1]));
+    }
+}

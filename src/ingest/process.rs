@@ -1,0 +1,139 @@
+//! The ingest process from its assignment to its end.
+
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use sha2::{Digest, Sha256};
+
+use super::connection::Connections;
+use super::file::Replay;
+use super::publishing::Publisher;
+use super::session::Session;
+use super::tally::Tally;
+use super::tcp::Tcp;
+use super::wake::Wake;
+use crate::config::{Input, SensorSettings};
+use crate::frame::DeviceId;
+use crate::protocol;
+use crate::ring::{AttachError, Identity, Producer, RingFds};
+use crate::role::Node;
+use crate::sys::control::{Channel, ControlError};
+
+/// Why an ingest ends before it is told to.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The supervisor did not hand over what the duty needs.
+    #[error("cannot start ingest: {0} is missing in the assignment")]
+    Assignment(&'static str),
+    /// The ring is not usable.
+    #[error(transparent)]
+    Ring(#[from] AttachError),
+    /// The supervisor cannot be told.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The input failed.
+    #[error("cannot use input of ingest: {0}")]
+    Input(#[from] io::Error),
+}
+
+/// Limits that hold for each connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Unreadable messages in a row after which a connection is closed.
+    pub errors_max: u32,
+    /// Unanswered messages of one connection after which it is not read for a while, so that it does not use up the
+    /// words that all share.
+    pub connection_answers_max: u32,
+}
+
+/// What an ingest works with.
+pub struct Setup {
+    /// The node, whose name keys authentication codes.
+    pub node: Node,
+    /// The sensor.
+    pub settings: SensorSettings,
+    /// The listening socket or the open file.
+    pub input: OwnedFd,
+    /// The ring to the classifier.
+    pub ring: RingFds,
+    /// Which ring that is.
+    pub identity: Identity,
+    /// The supervisor.
+    pub control: Channel,
+    /// The statistics page.
+    pub tally: Tally,
+}
+
+/// Serves one sensor until it is drained.
+///
+/// # Errors
+/// What keeps it from serving.
+pub fn serve(setup: Setup) -> Result<(), IngestError> {
+    let Setup {
+        node,
+        settings,
+        input,
+        ring,
+        identity,
+        control,
+        tally,
+    } = setup;
+    let producer = Producer::attach_as(&ring, &identity)?;
+    let decoding = decoding(&settings, &node);
+    let wake = Wake::new(control, ring.producer_bell.as_fd())?;
+    match settings.input {
+        Input::Tcp {
+            connections_max,
+            idle_ms,
+            ..
+        } => {
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from)?;
+            let listener = TcpListener::from(input);
+            let limits = Limits {
+                errors_max: settings.errors_max,
+                connection_answers_max: (identity.geometry.answers / 8).max(1),
+            };
+            Tcp::new(
+                Connections::new(epoll, listener, connections_max, idle_ms)?,
+                Publisher::new(producer, settings.ack),
+                wake,
+                tally,
+                limits,
+                settings.protocol,
+                decoding,
+            )?
+            .run()
+        }
+        Input::File { speed, .. } => Replay::new(
+            File::from(input),
+            Session::new(settings.protocol, &decoding),
+            Publisher::new(producer, settings.ack),
+            wake,
+            tally,
+            speed,
+        )?
+        .run(),
+    }
+}
+
+fn decoding(settings: &SensorSettings, node: &Node) -> protocol::Settings {
+    let mut key = Sha256::new();
+    key.update(node.site.as_bytes());
+    key.update([0]);
+    key.update(node.name.as_bytes());
+    let key = key.finalize();
+    protocol::Settings {
+        zone_minutes: settings.jt808_zone_minutes,
+        lenient: settings.lenient,
+        device: settings
+            .device
+            .as_ref()
+            .and_then(|id| DeviceId::new(id.as_bytes())),
+        // Not a secret: these codes prove nothing, they only come out the same after a restart.
+        node_key: *key.first_chunk().expect("a SHA-256 has 32 bytes"),
+        recorded: matches!(settings.input, Input::File { .. }),
+    }
+}

@@ -1,0 +1,121 @@
+//! One stream of bytes, from a connection or a recorded log: cut into messages, read, and its errors counted.
+//!
+//! Pure. Bytes of a message that is not complete are kept here, never more than the longest message of the protocol
+//! or what one read gave; while there are none, no memory is held for them.
+
+use crate::protocol::{self, Arrival, Message, Protocol, Reject, Settings, Split};
+
+/// When bytes were read, on both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadAt {
+    /// Monotonic, nanoseconds.
+    pub monotonic_ns: u64,
+    /// Wall clock, milliseconds since 1970 UTC.
+    pub wall_ms: i64,
+}
+
+/// What the next unread bytes gave.
+#[derive(Debug, PartialEq)]
+pub enum Next {
+    /// A message.
+    Message {
+        /// Bytes to drop.
+        consumed: usize,
+        /// What it says.
+        message: Message,
+    },
+    /// Bytes that nothing can be made of.
+    Refused {
+        /// Bytes to drop.
+        consumed: usize,
+        /// Why.
+        reason: Reject,
+    },
+    /// The start of a message, or nothing.
+    Incomplete,
+}
+
+/// State of one stream.
+pub struct Session {
+    protocol: protocol::Session,
+    kept: Vec<u8>,
+    kept_at: ReadAt,
+    errors_in_a_row: u32,
+}
+
+impl Session {
+    /// A stream that has just begun.
+    pub fn new(protocol: Protocol, settings: &Settings) -> Session {
+        Session {
+            protocol: protocol::Session::new(protocol, settings),
+            kept: Vec::new(),
+            kept_at: ReadAt::default(),
+            errors_in_a_row: 0,
+        }
+    }
+
+    /// Reads the next message off `bytes`, which were read at `at`.
+    pub fn next(&mut self, bytes: &[u8], at: ReadAt) -> Next {
+        let (range, consumed) = match self.protocol.split(bytes) {
+            Split::Message { range, consumed } => (range, consumed),
+            Split::Rubbish { consumed, reason } => return self.refuse(consumed, reason),
+            Split::Incomplete => return Next::Incomplete,
+        };
+        let arrival = Arrival {
+            wall_ms: at.wall_ms,
+        };
+        match self.protocol.decode(&bytes[range], arrival) {
+            Ok(message) => {
+                match message.refused {
+                    Some(_) => self.errors_in_a_row = self.errors_in_a_row.saturating_add(1),
+                    None => self.errors_in_a_row = 0,
+                }
+                Next::Message { consumed, message }
+            }
+            Err(reason) => self.refuse(consumed, reason),
+        }
+    }
+
+    /// What is under construction, because the stream ended or fell silent.
+    pub fn flush(&mut self) -> Option<Message> {
+        self.protocol.flush()
+    }
+
+    /// Messages refused since the last good one.
+    pub fn errors_in_a_row(&self) -> u32 {
+        self.errors_in_a_row
+    }
+
+    /// Keeps the bytes that are left.
+    pub fn keep(&mut self, left: &[u8], at: ReadAt) {
+        if left.is_empty() {
+            self.kept = Vec::new();
+        } else {
+            self.kept.clear();
+            self.kept.reserve_exact(left.len());
+            self.kept.extend_from_slice(left);
+            self.kept_at = at;
+        }
+    }
+
+    /// Puts the bytes that were kept at the start of `buffer`, which holds them; says how many, and when the last of
+    /// them was read.
+    pub fn put_kept(&self, buffer: &mut [u8]) -> (usize, ReadAt) {
+        buffer[..self.kept.len()].copy_from_slice(&self.kept);
+        (self.kept.len(), self.kept_at)
+    }
+
+    fn refuse(&mut self, consumed: usize, reason: Reject) -> Next {
+        self.errors_in_a_row = self.errors_in_a_row.saturating_add(1);
+        Next::Refused { consumed, reason }
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("kept", &self.kept.len())
+            .field("errors_in_a_row", &self.errors_in_a_row)
+            .finish_non_exhaustive()
+    }
+}

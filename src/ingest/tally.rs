@@ -1,0 +1,113 @@
+//! What an ingest counts, in its own terms.
+
+use super::connection::Closed;
+use super::publishing::{Figures, Stall};
+use crate::protocol::Reject;
+use crate::stats::{IngestMetric, Stats};
+use crate::sys::clock;
+
+/// The statistics page of an ingest, as its loops fill it.
+pub struct Tally {
+    stats: Stats<IngestMetric>,
+    published: Figures,
+}
+
+impl Tally {
+    /// Counts on `stats`.
+    pub fn new(stats: Stats<IngestMetric>) -> Tally {
+        Tally {
+            stats,
+            published: Figures::default(),
+        }
+    }
+
+    /// Connections were accepted.
+    pub fn accepted(&self, count: u32) {
+        self.stats
+            .add(IngestMetric::ConnectionsAccepted, u64::from(count));
+    }
+
+    /// A connection was closed.
+    pub fn closed(&self, why: Closed) {
+        let metric = match why {
+            Closed::Peer => IngestMetric::ClosedByPeer,
+            Closed::Idle => IngestMetric::ClosedIdle,
+            Closed::Errors => IngestMetric::ClosedErrors,
+            Closed::Unread => IngestMetric::ClosedUnread,
+            Closed::Drain => IngestMetric::ClosedDrain,
+        };
+        self.stats.add(metric, 1);
+    }
+
+    /// Bytes came in.
+    pub fn bytes(&self, bytes: usize) {
+        self.stats.add(IngestMetric::Bytes, bytes as u64);
+    }
+
+    /// A message was read.
+    pub fn message(&self) {
+        self.stats.add(IngestMetric::Messages, 1);
+    }
+
+    /// A message, or bytes that are none, was not taken.
+    pub fn refused(&self, reason: Reject) {
+        let metric = match reason {
+            Reject::Checksum => IngestMetric::RefusedChecksum,
+            Reject::Length => IngestMetric::RefusedLength,
+            Reject::TooLong => IngestMetric::RefusedTooLong,
+            Reject::Rubbish => IngestMetric::RefusedRubbish,
+            Reject::Escape => IngestMetric::RefusedEscape,
+            Reject::UnknownKind => IngestMetric::RefusedUnknownKind,
+            Reject::Device => IngestMetric::RefusedDevice,
+            Reject::Field => IngestMetric::RefusedField,
+            Reject::Encrypted => IngestMetric::RefusedEncrypted,
+            Reject::Part => IngestMetric::RefusedPart,
+        };
+        self.stats.add(metric, 1);
+    }
+
+    /// Reading stopped because a message found no room.
+    pub fn stalled(&self, why: Stall) {
+        let metric = match why {
+            Stall::Ring => IngestMetric::StalledRing,
+            Stall::Answers => IngestMetric::StalledAnswers,
+        };
+        self.stats.add(metric, 1);
+    }
+
+    /// The outcome of a message is known; `here`: its sender is still connected.
+    pub fn settled(&self, accepted: bool, here: bool) {
+        let metric = match (here, accepted) {
+            (false, _) => IngestMetric::AnswersAbandoned,
+            (true, true) => IngestMetric::AnswersAccepted,
+            (true, false) => IngestMetric::AnswersRefused,
+        };
+        self.stats.add(metric, 1);
+    }
+
+    /// The process serves.
+    pub fn ready(&self) {
+        self.stats.heartbeat(clock::monotonic_ns());
+        self.stats.set_ready(true);
+    }
+
+    /// The process is alive at the monotonic time `now_ns`, with so many connections and messages that await their
+    /// outcome.
+    pub fn beat(&mut self, now_ns: u64, open: u32, awaited: usize, published: Figures) {
+        let before = std::mem::replace(&mut self.published, published);
+        let frames = published.frames - before.frames;
+        let cut = published.attributes_cut - before.attributes_cut;
+        self.stats.add(IngestMetric::FramesPublished, frames);
+        self.stats.add(IngestMetric::AttributesCut, cut);
+        self.stats
+            .set(IngestMetric::ConnectionsOpen, u64::from(open));
+        self.stats
+            .set(IngestMetric::AnswersPending, awaited as u64);
+        self.stats.heartbeat(now_ns);
+    }
+
+    /// The process ends.
+    pub fn ends(&self) {
+        self.stats.set_ready(false);
+    }
+}

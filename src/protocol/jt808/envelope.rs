@@ -1,0 +1,308 @@
+//! What goes around every body: flags, escapes, check, header.
+
+use super::super::{Message, Reject};
+use crate::frame::DeviceId;
+
+/// Opens and closes a message.
+pub(super) const FLAG: u8 = 0x7e;
+
+/// Starts an escape: `7d 01` is 7d, `7d 02` is 7e.
+const ESCAPE: u8 = 0x7d;
+
+/// Longest content: the 2019 header with parts, a body of 1023 bytes, the check.
+pub(super) const CONTENT_BYTES_MAX: usize = 21 + 1023 + 1;
+
+/// One vendor's location, live and stored. Its header has a serial number of one byte and other bits in the properties.
+pub(super) const SHORT_LOCATION: u16 = 0x5501;
+/// The same, sent late.
+pub(super) const SHORT_STORED: u16 = 0x5502;
+
+/// The two forms of the header. 2011 and 2013 differ in bodies only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edition {
+    /// Phone number of 6 bytes.
+    Of2013,
+    /// Version byte, phone number of 10 bytes.
+    Of2019,
+}
+
+/// A header, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) id: u16,
+    pub(super) edition: Edition,
+    /// Version byte (2019) and phone number as sent, for the answer.
+    address: [u8; 11],
+    pub(super) device: Option<DeviceId>,
+    pub(super) serial: u16,
+    pub(super) encrypted: bool,
+    /// Count of parts and number of this one, from 1.
+    pub(super) part: Option<(u16, u16)>,
+}
+
+impl Header {
+    /// A message of this sender that says nothing yet.
+    pub(super) fn message(&self, kind: &'static str) -> Message {
+        Message {
+            device: self.device,
+            kind,
+            ..Message::default()
+        }
+    }
+
+    fn address(&self) -> &[u8] {
+        match self.edition {
+            Edition::Of2013 => &self.address[..6],
+            Edition::Of2019 => &self.address,
+        }
+    }
+}
+
+/// Unescapes and checks what stands between two flags. The body borrows from `content` if nothing was escaped, else
+/// from `scratch`.
+pub(super) fn open<'a>(
+    content: &'a [u8],
+    scratch: &'a mut [u8; CONTENT_BYTES_MAX],
+    lenient: bool,
+) -> Result<(Header, &'a [u8]), Reject> {
+    let plain = unescape(content, scratch)?;
+    let (&check, covered) = plain.split_last().ok_or(Reject::Length)?;
+    if !lenient && covered.iter().fold(0, |sum, byte| sum ^ byte) != check {
+        return Err(Reject::Checksum);
+    }
+    let (&[id_high, id_low, properties_high, properties_low], rest) =
+        covered.split_first_chunk().ok_or(Reject::Length)?;
+    let id = u16::from_be_bytes([id_high, id_low]);
+    let properties = u16::from_be_bytes([properties_high, properties_low]);
+    if matches!(id, SHORT_LOCATION | SHORT_STORED) {
+        return open_short(id, properties, rest);
+    }
+    // Some senders set the bit of 2019 and write the older header: the length tells.
+    let read_2019 = (properties & 1 << 14 != 0).then(|| open_as(Edition::Of2019, properties, rest));
+    let (mut header, body) = read_2019
+        .flatten()
+        .or_else(|| open_as(Edition::Of2013, properties, rest))
+        .ok_or(Reject::Length)?;
+    header.id = id;
+    Ok((header, body))
+}
+
+/// Reads a header of this edition, if the stated length of the body then fits exactly.
+fn open_as(edition: Edition, properties: u16, rest: &[u8]) -> Option<(Header, &[u8])> {
+    // A version byte stands before the phone number in 2019.
+    let (version_bytes, phone_bytes) = match edition {
+        Edition::Of2013 => (0, 6),
+        Edition::Of2019 => (1, 10),
+    };
+    let (stated, rest) = rest.split_at_checked(version_bytes + phone_bytes)?;
+    let (serial, rest) = rest.split_first_chunk()?;
+    let (part, body) = if properties & 1 << 13 != 0 {
+        let (&[a, b, c, d], rest) = rest.split_first_chunk()?;
+        let part = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        (Some(part), rest)
+    } else {
+        (None, rest)
+    };
+    let mut address = [0; 11];
+    address[..stated.len()].copy_from_slice(stated);
+    let header = Header {
+        id: 0,
+        edition,
+        address,
+        device: device(&stated[version_bytes..]),
+        serial: u16::from_be_bytes(*serial),
+        encrypted: properties & 0x1c00 != 0,
+        part,
+    };
+    (body.len() == usize::from(properties & 0x3ff)).then_some((header, body))
+}
+
+fn open_short(id: u16, properties: u16, rest: &[u8]) -> Result<(Header, &[u8]), Reject> {
+    let (phone, rest) = rest.split_first_chunk::<6>().ok_or(Reject::Length)?;
+    let (&serial, body) = rest.split_first().ok_or(Reject::Length)?;
+    if body.len() != usize::from(properties & 0x3ff) {
+        return Err(Reject::Length);
+    }
+    let mut address = [0; 11];
+    address[..6].copy_from_slice(phone);
+    let header = Header {
+        id,
+        edition: Edition::Of2013,
+        address,
+        device: device(phone),
+        serial: u16::from(serial),
+        encrypted: false,
+        part: None,
+    };
+    Ok((header, body))
+}
+
+fn unescape<'a>(
+    content: &'a [u8],
+    scratch: &'a mut [u8; CONTENT_BYTES_MAX],
+) -> Result<&'a [u8], Reject> {
+    if !content.contains(&ESCAPE) {
+        return if content.len() > CONTENT_BYTES_MAX {
+            Err(Reject::TooLong)
+        } else {
+            Ok(content)
+        };
+    }
+    let mut len = 0;
+    let mut bytes = content.iter();
+    while let Some(&byte) = bytes.next() {
+        let plain = match byte {
+            ESCAPE => match bytes.next() {
+                Some(1) => ESCAPE,
+                Some(2) => FLAG,
+                _ => return Err(Reject::Escape),
+            },
+            byte => byte,
+        };
+        *scratch.get_mut(len).ok_or(Reject::TooLong)? = plain;
+        len += 1;
+    }
+    Ok(&scratch[..len])
+}
+
+/// The device that a phone number means; `None` for zeros only, which some terminals send before they are set up.
+///
+/// A phone number is decimal digits without the zeros in front. Six bytes with other digits are the first 14 digits of
+/// an IMEI as a binary number; its 15th digit follows from them.
+fn device(phone: &[u8]) -> Option<DeviceId> {
+    let mut digits = [0; 20];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(phone) {
+        pair.copy_from_slice(&[byte >> 4, byte & 15]);
+    }
+    let digits = &mut digits[..2 * phone.len()];
+    if digits.len() == 12 && digits.iter().any(|&digit| digit > 9) {
+        let value = digits
+            .iter()
+            .fold(0, |value: u64, &digit| value << 4 | u64::from(digit));
+        return imei(value);
+    }
+    let start = digits.iter().position(|&digit| digit != 0)?;
+    for digit in digits.iter_mut() {
+        *digit = b"0123456789abcdef"[usize::from(*digit)];
+    }
+    DeviceId::new(&digits[start..])
+}
+
+/// The IMEI that begins with these 14 digits.
+fn imei(mut first_14: u64) -> Option<DeviceId> {
+    let mut text = [b'0'; 15];
+    let mut sum = 0;
+    for (from_right, digit) in text[..14].iter_mut().rev().enumerate() {
+        let value = (first_14 % 10) as u8;
+        first_14 /= 10;
+        *digit += value;
+        // Luhn: every second digit counts double, the digits of the product are added up.
+        sum += match from_right % 2 {
+            0 if value > 4 => 2 * value - 9,
+            0 => 2 * value,
+            _ => value,
+        };
+    }
+    text[14] += (10 - sum % 10) % 10;
+    if first_14 == 0 {
+        DeviceId::new(&text)
+    } else {
+        None
+    }
+}
+
+/// Appends a message of ours to `out`, in the header form of the one that it answers.
+pub(super) fn push_answer(out: &mut Vec<u8>, to: &Header, serial: u16, id: u16, body: &[u8]) {
+    let edition_bit = match to.edition {
+        Edition::Of2013 => 0,
+        Edition::Of2019 => 1 << 14,
+    };
+    debug_assert!(body.len() <= 1023, "answers are short");
+    let properties = body.len() as u16 | edition_bit;
+    let mut check = 0;
+    out.reserve(24 + 2 * body.len());
+    out.push(FLAG);
+    let head = [id.to_be_bytes(), properties.to_be_bytes()];
+    let fields = [
+        head.as_flattened(),
+        to.address(),
+        &serial.to_be_bytes(),
+        body,
+    ];
+    for &byte in fields.into_iter().flatten() {
+        check ^= byte;
+        push_escaped(out, byte);
+    }
+    push_escaped(out, check);
+    out.push(FLAG);
+}
+
+fn push_escaped(out: &mut Vec<u8>, byte: u8) {
+    match byte {
+        FLAG => out.extend([ESCAPE, 2]),
+        ESCAPE => out.extend([ESCAPE, 1]),
+        byte => out.push(byte),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_undone() {
+        // The example of the standard: content 30 7e 08 7d 55.
+        let mut scratch = [0; CONTENT_BYTES_MAX];
+        let wire = [0x30, 0x7d, 0x02, 0x08, 0x7d, 0x01, 0x55];
+        assert_eq!(
+            unescape(&wire, &mut scratch),
+            Ok(&[0x30, 0x7e, 0x08, 0x7d, 0x55][..])
+        );
+        for bad in [&[0x7d][..], &[0x7d, 0x03], &[0x7d, 0x7d, 0x01]] {
+            assert_eq!(unescape(bad, &mut scratch), Err(Reject::Escape));
+        }
+    }
+
+    #[test]
+    fn phone_numbers_lose_their_padding() {
+        let id = |phone: &[u8]| device(phone).map(|id| id.to_string());
+        assert_eq!(
+            id(&[0x01, 0x39, 0x12, 0x34, 0x56, 0x78]).as_deref(),
+            Some("13912345678")
+        );
+        let long = [0, 0, 0, 0, 0x01, 0x39, 0x12, 0x34, 0x56, 0x78];
+        assert_eq!(id(&long).as_deref(), Some("13912345678"));
+        assert_eq!(id(&[0; 6]), None);
+    }
+
+    #[test]
+    fn a_binary_imei_gets_its_check_digit() {
+        // 49015420323751 is the textbook IMEI, whose check digit is 8; as a number it is 0x2c93fd9c7a67.
+        let bytes = 49_015_420_323_751_u64.to_be_bytes();
+        assert_eq!(device(&bytes[2..]).unwrap().as_str(), "490154203237518");
+        assert_eq!(device(&[0xff; 6]), None, "more than 14 digits");
+    }
+
+    #[test]
+    fn a_header_whose_length_does_not_fit_is_refused() {
+        // A heartbeat that states a body of one byte and has none.
+        let mut content = vec![0, 2, 0, 1, 0x01, 0x39, 0x12, 0x34, 0x56, 0x78, 0, 7];
+        content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
+        let mut scratch = [0; CONTENT_BYTES_MAX];
+        assert_eq!(open(&content, &mut scratch, false), Err(Reject::Length));
+        assert_eq!(open(&content, &mut scratch, true), Err(Reject::Length));
+        assert_eq!(open(&[], &mut scratch, false), Err(Reject::Length));
+    }
+
+    #[test]
+    fn the_2019_bit_on_an_older_header_does_not_mislead() {
+        let mut content = vec![0, 2, 0x40, 0, 0x01, 0x39, 0x12, 0x34, 0x56, 0x78, 0, 7];
+        content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
+        let mut scratch = [0; CONTENT_BYTES_MAX];
+        let (header, body) = open(&content, &mut scratch, false).unwrap();
+        assert_eq!(
+            (header.edition, header.serial, body),
+            (Edition::Of2013, 7, &[][..])
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! One line: what it is, and whether its check holds.
+
+use super::super::Reject;
+use super::identity::{identity, stated_around};
+use super::standard::{self, Read};
+use crate::frame::DeviceId;
+
+/// What a line is.
+pub(super) enum Line<'a> {
+    /// A sentence of `$`.
+    Sentence(Sentence<'a>),
+    /// A device id and nothing else.
+    Identity(DeviceId),
+    /// Something known that says nothing about a position.
+    Other(&'static str),
+}
+
+/// Whether a sentence is as it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    /// The check matches.
+    Good,
+    /// There is none.
+    Absent,
+    /// The check does not match.
+    Bad,
+}
+
+/// A line with a sentence in it.
+pub(super) struct Sentence<'a> {
+    /// What stands before the `$`.
+    before: &'a [u8],
+    /// Talker and type.
+    address: &'a [u8],
+    /// The fields, with the commas between them.
+    fields: &'a [u8],
+    pub(super) check: Check,
+    /// What stands behind the check.
+    after: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    /// Takes a line apart. Fails where it holds no sentence and is nothing else that is known.
+    pub(super) fn read(line: &'a [u8]) -> Result<Line<'a>, Reject> {
+        let line = after_tag_block(line.trim_ascii());
+        if let Some(start) = line.iter().position(|&b| b == b'$') {
+            let sentence = Sentence::read(&line[..start], &line[start + 1..]);
+            return Ok(Line::Sentence(sentence));
+        }
+        match line.first() {
+            // AIS: other ships.
+            Some(b'!') => Ok(Line::Other("encapsulated")),
+            // Recorded logs have them.
+            Some(b'#') => Ok(Line::Other("comment")),
+            _ => identity(line).map(Line::Identity).ok_or(Reject::Rubbish),
+        }
+    }
+}
+
+/// A block between backslashes may stand before a sentence.
+fn after_tag_block(line: &[u8]) -> &[u8] {
+    let Some(block) = line.strip_prefix(b"\\") else {
+        return line;
+    };
+    match block.iter().position(|&b| b == b'\\') {
+        Some(end) => &block[end + 1..],
+        None => line,
+    }
+}
+
+impl<'a> Sentence<'a> {
+    fn read(before: &'a [u8], text: &'a [u8]) -> Sentence<'a> {
+        let star = text.iter().position(|&b| b == b'*').unwrap_or(text.len());
+        let (said, rest) = text.split_at(star);
+        let sum = said.iter().fold(0, |sum, byte| sum ^ byte);
+        // One digit stands for itself: some receivers leave a leading zero out.
+        let digits = rest
+            .iter()
+            .skip(1)
+            .take(2)
+            .take_while(|b| b.is_ascii_hexdigit());
+        let (count, stated) = digits.fold((0, 0), |(count, stated), &digit| {
+            let value = char::from(digit).to_digit(16).unwrap_or(0) as u8;
+            (count + 1, stated << 4 | value)
+        });
+        let check = match rest {
+            [] => Check::Absent,
+            _ if count > 0 && stated == sum => Check::Good,
+            _ => Check::Bad,
+        };
+        let comma = said.iter().position(|&b| b == b',').unwrap_or(said.len());
+        Sentence {
+            before,
+            address: &said[..comma],
+            fields: said.get(comma + 1..).unwrap_or(&[]),
+            check,
+            after: rest.get(1 + count..).unwrap_or(&[]),
+        }
+    }
+
+    /// The id that a tracker puts before a sentence or behind it.
+    pub(super) fn stated_device(&self) -> Option<DeviceId> {
+        stated_around(self.before, self.after)
+    }
+
+    /// Whether a sentence without a check has the fields that matter, so that it was not cut within them.
+    pub(super) fn is_long_enough(&self) -> bool {
+        let commas = self.fields.iter().filter(|&&b| b == b',').count();
+        match self.address.get(2..) {
+            Some(b"RMC" | b"GGA") => commas >= 9,
+            Some(b"GNS") => commas >= 8,
+            Some(b"GLL") => commas >= 5,
+            _ => true,
+        }
+    }
+
+    /// What the sentence says. Fails where it is no sentence.
+    pub(super) fn fields(&self) -> Result<Read, Reject> {
+        if self.address.is_empty() || !self.address.iter().all(u8::is_ascii_alphanumeric) {
+            return Err(Reject::Rubbish);
+        }
+        Ok(standard::read(self.address, self.fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentence(line: &[u8]) -> Sentence<'_> {
+        match Line::read(line) {
+            Ok(Line::Sentence(sentence)) => sentence,
+            _ => panic!("no sentence"),
+        }
+    }
+
+    #[test]
+    fn the_check_covers_what_stands_between_dollar_and_star() {
+        // The textbook sentence.
+        let gga = b"$GPGGA,123519,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,*47";
+        assert_eq!(sentence(gga).check, Check::Good);
+        assert_eq!(sentence(&gga[..gga.len() - 3]).check, Check::Absent);
+        assert_eq!(sentence(&gga[..gga.len() - 2]).check, Check::Bad);
+        assert_eq!(sentence(b"$AB*3").check, Check::Good, "41 ^ 42 is 03");
+        assert_eq!(sentence(b"$AB*03").check, Check::Good);
+        assert_eq!(sentence(b"$AB*04").check, Check::Bad);
+    }
+
+    #[test]
+    fn what_stands_around_a_sentence_is_kept_apart() {
+        let sentence = sentence(b"\\s:station*55\\$AB,1,2*31,x");
+        assert_eq!(
+            (sentence.address, sentence.fields),
+            (&b"AB"[..], &b"1,2"[..])
+        );
+        assert_eq!((sentence.before, sentence.after), (&b""[..], &b",x"[..]));
+    }
+}
