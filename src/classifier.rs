@@ -4,9 +4,13 @@
 //! knows which message waits for what.
 
 mod alarm;
+mod batch;
 mod custody;
 mod fence;
+mod fleet;
 mod hygiene;
+mod outbox;
+mod pipeline;
 mod place;
 mod rule;
 mod state;

@@ -69,6 +69,14 @@ impl TraceHead {
         (ticks != 0).then(|| self.t0_ns.saturating_add(u64::from(ticks) * TICK_NS))
     }
 
+    /// Whether the trace is one of those exported whatever the verdict is: one in `one_in` by its id, so that every
+    /// process comes to the same answer; 0: none.
+    pub fn in_ratio(&self, one_in: u32) -> bool {
+        one_in != 0
+            && self.trace_id != 0
+            && (self.trace_id as u64).is_multiple_of(u64::from(one_in))
+    }
+
     /// Id of a later span of this trace: derived, so that every process knows it beforehand and a repeated export is
     /// the same span. `splitmix64` finaliser (Steele, Lea, Flood 2014) over root id and number; never zero.
     pub fn child_span_id(&self, number: u8) -> u64 {

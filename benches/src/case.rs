@@ -149,3 +149,68 @@ fn arrivals(
     }
     arrivals
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+    use crate::flood::{self, Flood};
+    use crate::wire::{PLAIN_ANSWER_BYTES, PLAIN_MESSAGE_BYTES, Plain};
+
+    /// Answers each plain message, a thread a connection; the threads end with their clients.
+    fn server() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                thread::spawn(move || {
+                    let mut message = [0; PLAIN_MESSAGE_BYTES];
+                    while stream.read_exact(&mut message).is_ok() {
+                        stream.write_all(&[0; PLAIN_ANSWER_BYTES]).unwrap();
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn every_message_of_a_window_is_answered_and_timed_once() {
+        let load = Load {
+            name: "test",
+            devices: 30,
+            period: Duration::from_millis(20),
+            warm: Duration::from_millis(40),
+            measured: Duration::from_millis(200),
+        };
+        let this = Process {
+            name: "test".to_owned(),
+            pid: std::process::id(),
+        };
+        let sent = Sent::new(load.devices);
+        let mut fleet = Fleet::connect(&Plain, server(), load.devices).unwrap();
+        let shown = measure(load, &mut fleet, &sent, None, &[this], 1).unwrap();
+        // A message that is due in the window may be sent after it.
+        assert!((1..=300).contains(&shown.sent), "{shown:?}");
+        assert_eq!(shown.answered, shown.sent);
+        assert!(shown.answer.is_some() && shown.timer.is_some() && shown.through.is_none());
+        assert_eq!((shown.cpu_us.len(), shown.pss_bytes.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_flood_is_answered_to_the_last_message() {
+        let plan = flood::Plan {
+            connections: 3,
+            messages: 2_000,
+            window: 300,
+        };
+        let outcome = Flood::prepare(&Plain, server(), plan)
+            .unwrap()
+            .run()
+            .unwrap();
+        assert_eq!((outcome.answered, outcome.unanswered), (6_000, 0));
+    }
+}

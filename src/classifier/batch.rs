@@ -18,7 +18,7 @@ pub struct Taken {
     pub seq: u64,
     /// What it says.
     pub frame: Frame,
-    /// Its bytes in [`Batch::bytes`], after one byte of room for the kind of record that it becomes.
+    /// Its bytes in [`Batch::bytes`].
     pub bytes: Range<usize>,
     /// Whether its device's state has it already.
     pub applied: bool,
@@ -101,7 +101,6 @@ impl Batch {
                 events: Vec::new(),
             }),
         }
-        self.bytes.push(0);
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         self.frames.push(Taken {
@@ -111,6 +110,12 @@ impl Batch {
             applied: false,
             found: false,
         });
+    }
+
+    /// A frame with its bytes.
+    pub fn frame_mut(&mut self, at: usize) -> (&[u8], &mut Taken) {
+        let taken = &mut self.frames[at];
+        (&self.bytes[taken.bytes.clone()], taken)
     }
 
     /// Whether the batch may end after what it holds.

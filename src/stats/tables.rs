@@ -79,7 +79,6 @@ metrics! {
         RefusedTooLong "reason" = "too_long",
         RefusedRubbish "reason" = "rubbish",
         RefusedEscape "reason" = "escape",
-        RefusedUnknownKind "reason" = "unknown_kind",
         RefusedDevice "reason" = "device",
         RefusedField "reason" = "field",
         RefusedEncrypted "reason" = "encrypted",
@@ -126,6 +125,7 @@ metrics! {
         EventsCleared "phase" = "clear",
     }
     "ringway_events_late_total" Counter "Events found in late fixes." { EventsLate, }
+    "ringway_alarms_over_limit_total" Counter "Alarms not raised because more were open than a device may have." { AlarmsOverLimit, }
     "ringway_events_owed" Gauge "Events that the uplink has not accepted yet." { EventsOwed, }
     "ringway_alarm_ring_full_total" Counter "Events that found the uplink's ring full." { AlarmRingFull, }
     "ringway_devices" Gauge "Devices in the state table." { Devices, }
