@@ -344,7 +344,7 @@ mod tests {
         }
         ledger.delivered(&alarm(1, "sos", "raise", 1));
         let at = Instant::now() + Duration::from_millis(5);
-        ledger.tracked("13900000000", 1_700_000_001_000, at);
+        ledger.tracked("13900000000", 1_700_000_001_000, at, true);
         ledger
     }
 
