@@ -129,9 +129,6 @@ pub enum Reject {
     /// An escape sequence that does not exist.
     #[error("escape sequence is not valid")]
     Escape,
-    /// A kind of message that is not known; it may still be answered.
-    #[error("kind of message is not known")]
-    UnknownKind,
     /// The message does not say who sent it in a way that can be used.
     #[error("device id is not valid")]
     Device,
@@ -154,7 +151,6 @@ impl Reject {
         Reject::TooLong,
         Reject::Rubbish,
         Reject::Escape,
-        Reject::UnknownKind,
         Reject::Device,
         Reject::Field,
         Reject::Encrypted,
@@ -169,7 +165,6 @@ impl Reject {
             Reject::TooLong => "too_long",
             Reject::Rubbish => "rubbish",
             Reject::Escape => "escape",
-            Reject::UnknownKind => "unknown_kind",
             Reject::Device => "device",
             Reject::Field => "field",
             Reject::Encrypted => "encrypted",
@@ -181,7 +176,7 @@ impl Reject {
 /// A message, read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Message {
-    /// Who sent it, if known. Reports of nobody cannot be passed on.
+    /// Who sent it, if known. Reports of nobody cannot be passed on; [`Reject::Device`] is their name.
     pub device: Option<DeviceId>,
     /// Kind of message, one of a few names per protocol.
     pub kind: &'static str,

@@ -19,8 +19,11 @@ use crate::config::{Input, SensorSettings};
 use crate::frame::DeviceId;
 use crate::protocol;
 use crate::ring::{AttachError, Identity, Producer, RingFds};
-use crate::role::Node;
+use crate::role::{Duty, End, Node, Purpose};
+use crate::stats::Stats;
+use crate::sys::clock;
 use crate::sys::control::{Channel, ControlError};
+use crate::sys::start::Started;
 
 /// Why an ingest ends before it is told to.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +53,7 @@ pub struct Limits {
 }
 
 /// What an ingest works with.
-pub struct Setup {
+pub(super) struct Setup {
     /// The node, whose name keys authentication codes.
     pub node: Node,
     /// The sensor.
@@ -67,11 +70,50 @@ pub struct Setup {
     pub tally: Tally,
 }
 
-/// Serves one sensor until it is drained.
+/// Serves the sensor that the supervisor assigned until it is drained.
 ///
 /// # Errors
 /// What keeps it from serving.
-pub fn serve(setup: Setup) -> Result<(), IngestError> {
+pub fn run(started: Started) -> Result<(), IngestError> {
+    let Started {
+        assignment,
+        lock: _lock,
+        page,
+        fds,
+        rings,
+        control,
+        ..
+    } = started;
+    let Duty::Ingest(settings) = assignment.duty else {
+        return Err(IngestError::Assignment("the sensor"));
+    };
+    let instance = &assignment.instance;
+    let stats = Stats::attach(page.as_fd(), instance, clock::wall_ms())?;
+    let (ring, fds_of_ring) = rings
+        .into_iter()
+        .find(|(ring, _)| ring.purpose == Purpose::Sensor && ring.end == End::Producer)
+        .ok_or(IngestError::Assignment("the ring"))?;
+    let input = fds.into_iter().next();
+    tracing::info!(sensor = %instance, restarts = assignment.restarts, "ingest starts");
+    let result = serve(Setup {
+        node: assignment.node,
+        settings,
+        input: input.ok_or(IngestError::Assignment("the input"))?,
+        ring: fds_of_ring,
+        identity: Identity {
+            ring: ring.ring,
+            birth: ring.birth,
+            geometry: ring.geometry,
+        },
+        control,
+        tally: Tally::new(stats),
+    });
+    tracing::info!(sensor = %instance, "ingest ends");
+    result
+}
+
+/// The part of [`run`] that needs no supervisor.
+pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
     let Setup {
         node,
         settings,
