@@ -101,6 +101,21 @@ impl Node {
         self.child.as_ref().unwrap().id() as i32
     }
 
+    /// A counter or gauge of a child, named as in the metrics, such as `ringway_messages_total`; 0 if it has none.
+    pub fn figure(&self, instance: &str, name: &str) -> f64 {
+        let processes = self.report().processes;
+        let process = processes.iter().find(|process| process.instance == instance);
+        let process = process.unwrap_or_else(|| panic!("no process {instance}"));
+        process.figures.get(name).copied().unwrap_or(0.0)
+    }
+
+    /// Waits until a counter or gauge of a child has reached a value.
+    pub fn await_figure(&self, instance: &str, name: &str, at_least: f64) {
+        wait_for(&format!("{name} of {instance} to reach {at_least}"), || {
+            (self.figure(instance, name) >= at_least).then_some(())
+        });
+    }
+
     /// The child with this role, or the first of them.
     pub fn process(&self, role: &str) -> Option<ProcessReport> {
         ask(&self.state_dir())
