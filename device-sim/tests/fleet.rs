@@ -197,12 +197,11 @@ async fn reports_made_without_a_server_are_sent_when_it_comes() {
         },
     );
     let fleet = fleet.await.unwrap();
-    let accept = async || {
-        server
-            .clone()
-            .serve(first.accept().await.unwrap().0, Random::new(1))
-    };
-    let serving: Vec<_> = [accept().await, accept().await].map(tokio::spawn).into();
+    let mut serving = Vec::new();
+    for _ in 0..2 {
+        let stream = first.accept().await.unwrap().0;
+        serving.push(tokio::spawn(server.clone().serve(stream, Random::new(1))));
+    }
     until(|| fleet.ledger().counts().answered > 4).await;
     // Both connections end, nobody accepts, and the reports go on being made.
     serving.iter().for_each(|task| task.abort());
