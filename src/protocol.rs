@@ -129,6 +129,9 @@ pub enum Reject {
     /// An escape sequence that does not exist.
     #[error("escape sequence is not valid")]
     Escape,
+    /// A kind of message that is not known. It was answered so.
+    #[error("kind of message is not known")]
+    UnknownKind,
     /// The message does not say who sent it in a way that can be used.
     #[error("device id is not valid")]
     Device,
@@ -151,6 +154,7 @@ impl Reject {
         Reject::TooLong,
         Reject::Rubbish,
         Reject::Escape,
+        Reject::UnknownKind,
         Reject::Device,
         Reject::Field,
         Reject::Encrypted,
@@ -165,6 +169,7 @@ impl Reject {
             Reject::TooLong => "too_long",
             Reject::Rubbish => "rubbish",
             Reject::Escape => "escape",
+            Reject::UnknownKind => "unknown_kind",
             Reject::Device => "device",
             Reject::Field => "field",
             Reject::Encrypted => "encrypted",
@@ -188,7 +193,8 @@ pub struct Message {
     pub answer_now: Vec<u8>,
     /// Bytes to send when the reports are safe; empty if the device waits for nothing.
     pub answer_when_safe: Vec<u8>,
-    /// The message was answered, but not read: why. Counts like a message that [`Session::decode`] refused.
+    /// The message is sound and was answered, but not read: why. Its sender is no source of rubbish: a picture in a
+    /// hundred parts is a hundred of these.
     pub refused: Option<Reject>,
 }
 

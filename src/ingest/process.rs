@@ -19,7 +19,7 @@ use crate::config::{Input, SensorSettings};
 use crate::frame::DeviceId;
 use crate::protocol;
 use crate::ring::{AttachError, Identity, Producer, RingFds};
-use crate::role::{Duty, End, Node, Purpose};
+use crate::role::{Duty, End, Node, Purpose, exit};
 use crate::stats::Stats;
 use crate::sys::clock;
 use crate::sys::control::{Channel, ControlError};
@@ -68,48 +68,65 @@ pub(super) struct Setup {
     pub control: Channel,
     /// The statistics page.
     pub tally: Tally,
+    /// The lock on the state directory, if this process holds it too.
+    pub _lock: Option<OwnedFd>,
 }
 
-/// Serves the sensor that the supervisor assigned until it is drained.
-///
-/// # Errors
-/// What keeps it from serving.
-pub fn run(started: Started) -> Result<(), IngestError> {
-    let Started {
-        assignment,
-        lock: _lock,
-        page,
-        fds,
-        rings,
-        control,
-        ..
-    } = started;
-    let Duty::Ingest(settings) = assignment.duty else {
-        return Err(IngestError::Assignment("the sensor"));
-    };
-    let instance = &assignment.instance;
-    let stats = Stats::attach(page.as_fd(), instance, clock::wall_ms())?;
-    let (ring, fds_of_ring) = rings
-        .into_iter()
-        .find(|(ring, _)| ring.purpose == Purpose::Sensor && ring.end == End::Producer)
-        .ok_or(IngestError::Assignment("the ring"))?;
-    let input = fds.into_iter().next();
-    tracing::info!(sensor = %instance, restarts = assignment.restarts, "ingest starts");
-    let result = serve(Setup {
-        node: assignment.node,
-        settings,
-        input: input.ok_or(IngestError::Assignment("the input"))?,
-        ring: fds_of_ring,
-        identity: Identity {
-            ring: ring.ring,
-            birth: ring.birth,
-            geometry: ring.geometry,
-        },
-        control,
-        tally: Tally::new(stats),
-    });
-    tracing::info!(sensor = %instance, "ingest ends");
-    result
+/// Serves the sensor that the supervisor assigned until it is drained, and returns the exit code.
+pub fn run(started: Started) -> i32 {
+    let sensor = started.assignment.instance.clone();
+    let restarts = started.assignment.restarts;
+    tracing::info!(sensor, restarts, "ingest starts");
+    match Setup::of(started).and_then(serve) {
+        Ok(()) => {
+            tracing::info!(sensor, "ingest ends");
+            exit::OK
+        }
+        Err(error) => {
+            tracing::error!(sensor, "{error}");
+            error.exit_code()
+        }
+    }
+}
+
+impl IngestError {
+    fn exit_code(&self) -> i32 {
+        match self {
+            IngestError::Input(_) => exit::IO,
+            _ => exit::SOFTWARE,
+        }
+    }
+}
+
+impl Setup {
+    fn of(started: Started) -> Result<Setup, IngestError> {
+        let missing = IngestError::Assignment;
+        let Duty::Ingest(settings) = started.assignment.duty else {
+            return Err(missing("the sensor"));
+        };
+        let instance = &started.assignment.instance;
+        let stats = Stats::attach(started.page.as_fd(), instance, clock::wall_ms())?;
+        let (assigned, ring) = started
+            .rings
+            .into_iter()
+            .find(|(ring, _)| ring.purpose == Purpose::Sensor && ring.end == End::Producer)
+            .ok_or(missing("the ring"))?;
+        let input = started.fds.into_iter().next();
+        Ok(Setup {
+            node: started.assignment.node,
+            settings,
+            input: input.ok_or(missing("the input"))?,
+            ring,
+            identity: Identity {
+                ring: assigned.ring,
+                birth: assigned.birth,
+                geometry: assigned.geometry,
+            },
+            control: started.control,
+            tally: Tally::new(stats),
+            _lock: Some(started.lock),
+        })
+    }
 }
 
 /// The part of [`run`] that needs no supervisor.
@@ -122,6 +139,7 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         identity,
         control,
         tally,
+        _lock,
     } = setup;
     let producer = Producer::attach_as(&ring, &identity)?;
     let decoding = decoding(&settings, &node);

@@ -57,6 +57,7 @@ impl Tally {
             Reject::TooLong => IngestMetric::RefusedTooLong,
             Reject::Rubbish => IngestMetric::RefusedRubbish,
             Reject::Escape => IngestMetric::RefusedEscape,
+            Reject::UnknownKind => IngestMetric::RefusedUnknownKind,
             Reject::Device => IngestMetric::RefusedDevice,
             Reject::Field => IngestMetric::RefusedField,
             Reject::Encrypted => IngestMetric::RefusedEncrypted,

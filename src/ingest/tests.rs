@@ -99,6 +99,7 @@ impl Site {
             identity: self.owner.identity(),
             control: theirs,
             tally: Tally::new(stats),
+            _lock: None,
         };
         let thread = std::thread::spawn(move || serve(setup));
         let ready = control.recv::<FromChild>().unwrap();

@@ -212,7 +212,7 @@ impl Consumer {
     }
 
     /// Says what became of the message whose first frame is `first_seq`. A word about a newer message stays, and so
-    /// does one that says accepted. The producer hears of it by [`Consumer::wake_producer`].
+    /// does an outcome that was set before. The producer hears of it by [`Consumer::wake_producer`].
     ///
     /// An index outside the table does nothing: it comes out of a frame, so a hostile producer may have made it up.
     pub fn set_outcome(&mut self, index: u32, first_seq: u64, outcome: Outcome) {

@@ -79,6 +79,7 @@ metrics! {
         RefusedTooLong "reason" = "too_long",
         RefusedRubbish "reason" = "rubbish",
         RefusedEscape "reason" = "escape",
+        RefusedUnknownKind "reason" = "unknown_kind",
         RefusedDevice "reason" = "device",
         RefusedField "reason" = "field",
         RefusedEncrypted "reason" = "encrypted",
