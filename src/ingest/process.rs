@@ -69,7 +69,7 @@ pub(super) struct Setup {
     /// The statistics page.
     pub tally: Tally,
     /// The lock on the state directory, if this process holds it too.
-    pub _lock: Option<OwnedFd>,
+    pub lock: Option<OwnedFd>,
 }
 
 /// Serves the sensor that the supervisor assigned until it is drained, and returns the exit code.
@@ -114,6 +114,7 @@ impl Setup {
         let input = started.fds.into_iter().next();
         Ok(Setup {
             node: started.assignment.node,
+            tally: Tally::new(stats, settings.protocol),
             settings,
             input: input.ok_or(missing("the input"))?,
             ring,
@@ -123,8 +124,7 @@ impl Setup {
                 geometry: assigned.geometry,
             },
             control: started.control,
-            tally: Tally::new(stats),
-            _lock: Some(started.lock),
+            lock: Some(started.lock),
         })
     }
 }
@@ -139,7 +139,7 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         identity,
         control,
         tally,
-        _lock,
+        lock: _held,
     } = setup;
     let producer = Producer::attach_as(&ring, &identity)?;
     let decoding = decoding(&settings, &node);

@@ -93,13 +93,13 @@ impl Site {
                 site: "test".to_owned(),
                 name: "node".to_owned(),
             },
+            tally: Tally::new(stats, settings.protocol),
             settings,
             input: self.input.try_clone().unwrap(),
             ring: self.owner.producer_fds().unwrap(),
             identity: self.owner.identity(),
             control: theirs,
-            tally: Tally::new(stats),
-            _lock: None,
+            lock: None,
         };
         let thread = std::thread::spawn(move || serve(setup));
         let ready = control.recv::<FromChild>().unwrap();

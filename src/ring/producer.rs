@@ -267,9 +267,11 @@ impl Producer {
         Sleeper::nap_begin(&*self.side, Depth::Idle)
     }
 
-    /// Says that the producer is awake, after [`Producer::nap_begin`] whatever that answered.
+    /// Says that the producer is awake, after [`Producer::nap_begin`] whatever that answered, and about to look at its
+    /// answers.
     pub fn nap_end(&self) {
         Sleeper::nap_end(&*self.side);
+        self.side.look();
     }
 
     /// Says that something was left out of the ring and must be read from the state table, and wakes the consumer.

@@ -149,6 +149,18 @@ fn a_producer_is_rung_for_answers_unless_it_gathers_them() {
 }
 
 #[test]
+fn a_producer_with_an_epoll_of_its_own_sleeps_again_after_it_was_told_of_an_answer() {
+    let (_owner, producer, mut consumer) = ring(4);
+    producer.wait_for(0, true);
+    assert!(producer.nap_begin());
+    consumer.set_outcome(0, 0, Outcome::Accepted);
+    consumer.wake_producer();
+    producer.nap_end();
+    assert!(producer.nap_begin());
+    producer.nap_end();
+}
+
+#[test]
 fn a_successor_of_a_sleeper_that_died_asleep_is_rung_again() {
     let (owner, mut producer, consumer) = ring(4);
     assert!(consumer.sleeper().nap_begin(Depth::Idle));
