@@ -144,6 +144,9 @@ pub enum Reject {
     /// A part of a long message that is not collected: of a kind that is not read, or over the limit.
     #[error("part of a long message is not collected")]
     Part,
+    /// The stream ended before the message did.
+    #[error("message is not complete")]
+    Incomplete,
 }
 
 impl Reject {
@@ -159,6 +162,7 @@ impl Reject {
         Reject::Field,
         Reject::Encrypted,
         Reject::Part,
+        Reject::Incomplete,
     ];
 
     /// The name of the reason in counters.
@@ -174,6 +178,7 @@ impl Reject {
             Reject::Field => "field",
             Reject::Encrypted => "encrypted",
             Reject::Part => "part",
+            Reject::Incomplete => "incomplete",
         }
     }
 }
@@ -269,6 +274,15 @@ impl Session {
         match &mut self.0 {
             Inner::Jt808(session) => session.decode(message, now),
             Inner::Nmea(session) => session.decode(message, now),
+        }
+    }
+
+    /// Whether `left`, after which [`Session::split`] answered [`Split::Incomplete`], is the start of a message and not
+    /// just what may stand between two.
+    pub fn is_part(&self, left: &[u8]) -> bool {
+        match &self.0 {
+            Inner::Jt808(session) => session.is_part(left),
+            Inner::Nmea(session) => session.is_part(left),
         }
     }
 

@@ -161,6 +161,10 @@ impl Replay {
                 Next::Incomplete if self.read()? => continue,
                 Next::Incomplete => {
                     self.ended = true;
+                    self.session.keep(&self.buffer[self.taken..], at);
+                    if self.session.is_within_message() {
+                        self.tally.refused(Reject::Incomplete);
+                    }
                     self.session.flush()
                 }
                 Next::Refused { consumed, reason } => {

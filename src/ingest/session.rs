@@ -81,6 +81,11 @@ impl Session {
         self.protocol.flush()
     }
 
+    /// Whether the start of a message is kept, of which the rest is missing if nothing more comes.
+    pub fn is_within_message(&self) -> bool {
+        self.protocol.is_part(&self.kept)
+    }
+
     /// Messages refused since the last good one.
     pub fn errors_in_a_row(&self) -> u32 {
         self.errors_in_a_row

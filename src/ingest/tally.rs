@@ -67,6 +67,7 @@ impl Tally {
             Reject::Field => IngestMetric::RefusedField,
             Reject::Encrypted => IngestMetric::RefusedEncrypted,
             Reject::Part => IngestMetric::RefusedPart,
+            Reject::Incomplete => IngestMetric::RefusedIncomplete,
         };
         self.stats.add(metric, 1);
     }

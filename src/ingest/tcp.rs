@@ -306,12 +306,24 @@ impl Tcp {
             }
             Got::Nothing => {}
             Got::End => {
+                self.count_cut_message(key);
                 self.end_epoch(key, read_at());
                 if let Some(why) = self.connections.end(key) {
                     self.tally.closed(why);
                 }
             }
-            Got::Broken => self.close(key, Closed::Peer),
+            Got::Broken => {
+                self.count_cut_message(key);
+                self.close(key, Closed::Peer);
+            }
+        }
+    }
+
+    /// Counts the message of which the connection's end left only the start.
+    fn count_cut_message(&mut self, key: Key) {
+        let connection = self.connections.get(key);
+        if connection.is_some_and(|connection| connection.session.is_within_message()) {
+            self.tally.refused(protocol::Reject::Incomplete);
         }
     }
 

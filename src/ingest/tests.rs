@@ -370,7 +370,7 @@ fn an_endless_message_is_bounded_and_ends_the_connection() {
 }
 
 #[test]
-fn half_a_message_and_an_end_leave_nothing() {
+fn half_a_message_and_an_end_leave_nothing_but_a_count() {
     let mut site = Site::listening(ROOM);
     let running = site.start(settings());
     let whole = report(1);
@@ -378,6 +378,7 @@ fn half_a_message_and_an_end_leave_nothing() {
     device.write_all(&whole[..whole.len() / 2]).unwrap();
     drop(device);
     site.counted(IngestMetric::ClosedByPeer, 1);
+    site.counted(IngestMetric::RefusedIncomplete, 1);
     assert_eq!(site.consumer.available().unwrap(), 0);
     running.drain();
 }

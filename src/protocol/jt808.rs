@@ -93,6 +93,11 @@ impl Session {
         }
     }
 
+    /// Flags alone may close the message before.
+    pub(super) fn is_part(&self, left: &[u8]) -> bool {
+        left.iter().any(|&byte| byte != FLAG)
+    }
+
     /// Text stands in parentheses; a flag in it means that the parenthesis was none.
     fn split_text(&mut self, bytes: &[u8]) -> Split {
         let window = &bytes[..bytes.len().min(TEXT_BYTES_MAX)];

@@ -94,6 +94,11 @@ impl Session {
         }
     }
 
+    /// Ends of lines alone belong to the message before.
+    pub(super) fn is_part(&self, left: &[u8]) -> bool {
+        left.iter().any(|&byte| !is_line_end(byte))
+    }
+
     /// Passes over the rest of a line that was too long.
     fn skip(&mut self, bytes: &[u8]) -> Split {
         let end = bytes.iter().position(|&b| is_line_end(b) || b == b'$');

@@ -88,6 +88,7 @@ metrics! {
         RefusedField "reason" = "field",
         RefusedEncrypted "reason" = "encrypted",
         RefusedPart "reason" = "part",
+        RefusedIncomplete "reason" = "incomplete",
     }
     "ringway_stalls_total" Counter "Times that reading stopped for want of room, by what was full." {
         StalledRing "reason" = "ring",

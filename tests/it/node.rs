@@ -104,7 +104,9 @@ impl Node {
     /// A counter or gauge of a child, named as in the metrics, such as `ringway_messages_total`; 0 if it has none.
     pub fn figure(&self, instance: &str, name: &str) -> f64 {
         let processes = self.report().processes;
-        let process = processes.iter().find(|process| process.instance == instance);
+        let process = processes
+            .iter()
+            .find(|process| process.instance == instance);
         let process = process.unwrap_or_else(|| panic!("no process {instance}"));
         process.figures.get(name).copied().unwrap_or(0.0)
     }

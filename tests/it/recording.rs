@@ -47,7 +47,11 @@ fn degrees(value: &str, hemisphere: &str) -> Option<f64> {
     let point = value.find('.')?;
     let (whole, minutes) = value.split_at(point - 2);
     let degrees = whole.parse::<f64>().ok()? + minutes.parse::<f64>().ok()? / 60.0;
-    Some(if matches!(hemisphere, "S" | "W") { -degrees } else { degrees })
+    Some(if matches!(hemisphere, "S" | "W") {
+        -degrees
+    } else {
+        degrees
+    })
 }
 
 /// The time of day of `hhmmss.ss` on a day of `ddmmyy`.
@@ -67,23 +71,26 @@ fn moment_ms(day: &str, time: &str) -> Option<i64> {
     ))
 }
 
-/// Every moment of which a sound RMC or GGA states a fix and none denies it, in the order of the log. GGA's position
-/// counts where both state one.
+/// Every moment of which a sound RMC, GGA or GLL states a fix and none denies it, in the order of the log. GGA's
+/// position counts where several state one.
 pub fn epochs(log: &str) -> Vec<Epoch> {
     let mut found: Vec<(Epoch, bool)> = Vec::new();
     let mut day = String::new();
     for line in log.lines() {
         let Some(fields) = fields(line) else { continue };
         let kind = fields[0].get(2..).unwrap_or_default();
-        let (place, fix) = match kind {
+        let (time, place, fix) = match kind {
             "RMC" if fields.len() > 9 => {
                 day = fields[9].to_owned();
-                (&fields[3..7], fields[2] == "A")
+                (fields[1], &fields[3..7], fields[2] == "A")
             }
-            "GGA" if fields.len() > 9 => (&fields[2..6], fields[6] != "0"),
+            "GGA" if fields.len() > 9 => (fields[1], &fields[2..6], fields[6] != "0"),
+            "GLL" if fields.len() > 6 => (fields[5], &fields[1..5], fields[6] == "A"),
             _ => continue,
         };
-        let Some(time_ms) = moment_ms(&day, fields[1]) else { continue };
+        let Some(time_ms) = moment_ms(&day, time) else {
+            continue;
+        };
         let lat = degrees(place[0], place[1]).unwrap_or(f64::NAN);
         let lon = degrees(place[2], place[3]).unwrap_or(f64::NAN);
         match found.last_mut() {
@@ -96,7 +103,11 @@ pub fn epochs(log: &str) -> Vec<Epoch> {
             _ => found.push((Epoch { time_ms, lat, lon }, fix)),
         }
     }
-    found.into_iter().filter(|(_, fix)| *fix).map(|(epoch, _)| epoch).collect()
+    found
+        .into_iter()
+        .filter(|(_, fix)| *fix)
+        .map(|(epoch, _)| epoch)
+        .collect()
 }
 
 /// Seconds of the drive in [`drive`].
@@ -113,10 +124,17 @@ pub fn drive() -> (String, Vec<Epoch>) {
             0..30 => ("280224", 86_370 + second),
             _ => ("290224", second - 30),
         };
-        let time = format!("{:02}{:02}{:02}.00", of_day / 3600, of_day / 60 % 60, of_day % 60);
+        let time = format!(
+            "{:02}{:02}{:02}.00",
+            of_day / 3600,
+            of_day / 60 % 60,
+            of_day % 60
+        );
         // Four decimals of a minute, so that both sentences say the same.
-        let (lat_min, lon_min) =
-            (44.04 + 0.004 * f64::from(second), 25.29 + 0.006 * f64::from(second));
+        let (lat_min, lon_min) = (
+            44.04 + 0.004 * f64::from(second),
+            25.29 + 0.006 * f64::from(second),
+        );
         let (lat, lon) = (format!("43{lat_min:07.4}"), format!("007{lon_min:07.4}"));
         let fix = second != 40;
         let (status, quality) = if fix { ("A", "1") } else { ("V", "0") };
@@ -133,12 +151,19 @@ pub fn drive() -> (String, Vec<Epoch>) {
             format!("GPGGA,{time},{lat},N,{lon},E,{quality},08,1.1,4.2,M,48.0,M,,"),
             damaged,
         );
-        sentence("GPGSA,A,3,02,05,12,13,15,18,25,29,,,,,2.0,1.1,1.7".into(), false);
+        sentence(
+            "GPGSA,A,3,02,05,12,13,15,18,25,29,,,,,2.0,1.1,1.7".into(),
+            false,
+        );
         if fix && !damaged {
             // Counted from 2024-02-28T23:59:30Z (date -u -d 2024-02-28T23:59:30Z +%s).
             let time_ms = (1_709_164_770 + i64::from(second)) * 1000;
             let four = |minutes: f64| (minutes * 1e4).round() / 1e4 / 60.0;
-            epochs.push(Epoch { time_ms, lat: 43.0 + four(lat_min), lon: 7.0 + four(lon_min) });
+            epochs.push(Epoch {
+                time_ms,
+                lat: 43.0 + four(lat_min),
+                lon: 7.0 + four(lon_min),
+            });
         }
     }
     (log, epochs)
@@ -151,8 +176,14 @@ fn the_reader_finds_what_the_drive_holds() {
     assert_eq!(found.len(), DRIVE_S as usize - 2);
     for (found, expected) in found.iter().zip(&expected) {
         assert_eq!(found.time_ms, expected.time_ms);
-        assert!((found.lat - expected.lat).abs() < 1e-9, "{found:?} {expected:?}");
-        assert!((found.lon - expected.lon).abs() < 1e-9, "{found:?} {expected:?}");
+        assert!(
+            (found.lat - expected.lat).abs() < 1e-9,
+            "{found:?} {expected:?}"
+        );
+        assert!(
+            (found.lon - expected.lon).abs() < 1e-9,
+            "{found:?} {expected:?}"
+        );
     }
 }
 

@@ -19,7 +19,8 @@ const SPEED: f64 = 500.0;
 /// Positions cross the node in 1e-7 degree.
 const DEGREES_OFF_MAX: f64 = 1e-7;
 
-const SERVERS: &str = "\n[dispatcher]\nlisten = \"127.0.0.1:0\"\n\n[observer]\nlisten = \"127.0.0.1:0\"\n";
+const SERVERS: &str =
+    "\n[dispatcher]\nlisten = \"127.0.0.1:0\"\n\n[observer]\nlisten = \"127.0.0.1:0\"\n";
 
 const BY_TCP: &str = r#"
 [[sensor]]
@@ -39,7 +40,11 @@ fn by_file(path: &Path) -> String {
 
 fn epoch_of(track: &Value) -> Epoch {
     assert_eq!(track["device"], "car-1");
-    assert_eq!(track.get("conflated"), None, "a subscriber that keeps up misses nothing");
+    assert_eq!(
+        track.get("conflated"),
+        None,
+        "a subscriber that keeps up misses nothing"
+    );
     Epoch {
         time_ms: device_sim::delivery::time_ms(track["time"].as_str().unwrap()).unwrap(),
         lat: track["lat"].as_f64().unwrap(),
@@ -58,10 +63,19 @@ fn hear_epochs(socket: &mut Socket, expected: &[Epoch]) {
         for track in tracks.filter(|track| track["valid"] == true) {
             let (heard, expected) = (epoch_of(track), expected.next());
             let expected = expected.unwrap_or_else(|| panic!("{heard:?} after the last"));
-            assert_eq!(heard.time_ms, expected.time_ms, "{heard:?} instead of {expected:?}");
+            assert_eq!(
+                heard.time_ms, expected.time_ms,
+                "{heard:?} instead of {expected:?}"
+            );
             let near = |a: f64, b: f64| (a - b).abs() <= DEGREES_OFF_MAX;
-            assert!(near(heard.lat, expected.lat), "{heard:?} instead of {expected:?}");
-            assert!(near(heard.lon, expected.lon), "{heard:?} instead of {expected:?}");
+            assert!(
+                near(heard.lat, expected.lat),
+                "{heard:?} instead of {expected:?}"
+            );
+            assert!(
+                near(heard.lon, expected.lon),
+                "{heard:?} instead of {expected:?}"
+            );
         }
     }
 }
@@ -88,20 +102,31 @@ fn comes_by_file(log: &Path, expected: &[Epoch]) {
         [] => 0,
         [track] => {
             let now = epoch_of(track);
-            expected.iter().filter(|epoch| epoch.time_ms <= now.time_ms).count()
+            expected
+                .iter()
+                .filter(|epoch| epoch.time_ms <= now.time_ms)
+                .count()
         }
         more => panic!("{more:?}"),
     };
     hear_epochs(&mut socket, &expected[before..]);
     let passed = node.figure("dispatcher", "ringway_tracks_total");
-    assert!(passed >= expected.len() as f64, "{passed} of {}", expected.len());
+    assert!(
+        passed >= expected.len() as f64,
+        "{passed} of {}",
+        expected.len()
+    );
 }
 
 fn car() -> Option<(PathBuf, Vec<Epoch>)> {
     let path = recorded(CAR, "a recorded car drive")?;
     let log = std::fs::read(&path).unwrap();
     let epochs = epochs(&String::from_utf8_lossy(&log));
-    assert!(epochs.len() > 1_000, "only {} epochs with a fix", epochs.len());
+    assert!(
+        epochs.len() > 1_000,
+        "only {} epochs with a fix",
+        epochs.len()
+    );
     Some((path, epochs))
 }
 

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use device_sim::delivery::time_ms;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
 
 use crate::dispatched::{Socket, hear, hear_snapshot};
@@ -60,7 +59,11 @@ fn hear_tracks(socket: &mut Socket) -> Vec<Value> {
     loop {
         let mut message = hear(socket).expect("the stream goes on");
         if message["type"] == "tracks" {
-            return message["tracks"].as_array_mut().unwrap().drain(..).collect();
+            return message["tracks"]
+                .as_array_mut()
+                .unwrap()
+                .drain(..)
+                .collect();
         }
     }
 }
@@ -78,7 +81,9 @@ fn the_snapshot_comes_first_and_every_update_follows_in_order() {
     let node = Node::start(NODE);
     let start_s = now_s() - 1_000;
     let mut terminals = terminals(&node, 2);
-    terminals.iter_mut().for_each(|terminal| tell(terminal, start_s));
+    terminals
+        .iter_mut()
+        .for_each(|terminal| tell(terminal, start_s));
     let view = node.address("dispatcher");
     wait_for("both vehicles in the live view", || {
         let tracks = web::get_json(&view, "/v1/tracks");
@@ -86,20 +91,37 @@ fn the_snapshot_comes_first_and_every_update_follows_in_order() {
     });
     let mut socket = web::subscribe(&view);
     let first = hear(&mut socket).unwrap();
-    assert_eq!((&first["type"], &first["more"]), (&"snapshot".into(), &false.into()));
+    assert_eq!(
+        (&first["type"], &first["more"]),
+        (&"snapshot".into(), &false.into())
+    );
     let tracks = first["tracks"].as_array().unwrap();
     assert_eq!(tracks.len(), 2);
-    let track = tracks.iter().find(|track| track["device"] == "13900000001").unwrap();
+    let track = tracks
+        .iter()
+        .find(|track| track["device"] == "13900000001")
+        .unwrap();
     assert_eq!(track["sensor"], "trackers");
-    assert_eq!((&track["lat"], &track["lon"]), (&48.137154.into(), &11.576124.into()));
-    assert_eq!((&track["speed_mps"], &track["course_deg"]), (&10.into(), &90.into()));
-    assert_eq!((&track["altitude_m"], &track["valid"]), (&519.into(), &true.into()));
+    assert_eq!(
+        (&track["lat"], &track["lon"]),
+        (&48.137154.into(), &11.576124.into())
+    );
+    assert_eq!(
+        (&track["speed_mps"], &track["course_deg"]),
+        (&10.into(), &90.into())
+    );
+    assert_eq!(
+        (&track["altitude_m"], &track["valid"]),
+        (&519.into(), &true.into())
+    );
     assert_eq!(track["alarms"], Value::Array(Vec::new()));
     assert_eq!(seconds(track), start_s);
     assert!(time_ms(track["received"].as_str().unwrap()).unwrap() / 1000 >= i64::from(start_s));
 
     for second in 1..=100 {
-        terminals.iter_mut().for_each(|terminal| drop(terminal.send(&report(start_s + second))));
+        terminals.iter_mut().for_each(|terminal| {
+            terminal.send(&report(start_s + second));
+        });
     }
     let mut last = BTreeMap::from([("13900000001", start_s), ("13900000002", start_s)]);
     while last.values().any(|&last| last < start_s + 100) {
@@ -117,9 +139,7 @@ fn the_snapshot_comes_first_and_every_update_follows_in_order() {
 fn a_subscriber_that_does_not_read_gets_the_latest_and_delays_nobody() {
     let node = Node::start(NODE);
     let view = node.address("dispatcher");
-    let stream = TcpStream::connect(&view).unwrap();
-    setsockopt(&stream, sockopt::RcvBuf, &4096).unwrap();
-    let mut slow = web::subscribe_as(stream, &view, None).unwrap();
+    let mut slow = web::subscribe(&view);
     let mut fast = web::subscribe(&view);
     hear_snapshot(&mut slow);
     hear_snapshot(&mut fast);
@@ -150,8 +170,9 @@ fn a_subscriber_that_does_not_read_gets_the_latest_and_delays_nobody() {
     let mut conflated = 0;
     while told.len() < VEHICLES as usize || told.values().any(|&(last, _)| last < time_s) {
         for track in hear_tracks(&mut slow) {
-            let (last, updates) =
-                told.entry(track["device"].as_str().unwrap().to_owned()).or_default();
+            let (last, updates) = told
+                .entry(track["device"].as_str().unwrap().to_owned())
+                .or_default();
             assert!(seconds(&track) > *last, "{track}");
             *last = seconds(&track);
             let skipped = track["conflated"].as_u64().unwrap_or(0);
@@ -161,9 +182,19 @@ fn a_subscriber_that_does_not_read_gets_the_latest_and_delays_nobody() {
     }
     assert!(conflated > 0, "it missed nothing, so nothing was shown");
     let all = u64::from(ROUNDS * ROUND_REPORTS);
-    assert!(told.values().all(|&(_, updates)| updates == all), "{told:?}");
-    node.await_figure("dispatcher", "ringway_updates_conflated_total", conflated as f64);
-    assert_eq!(node.figure("dispatcher", "ringway_subscribers_cut_off_total"), 0.0);
+    assert!(
+        told.values().all(|&(_, updates)| updates == all),
+        "{told:?}"
+    );
+    node.await_figure(
+        "dispatcher",
+        "ringway_updates_conflated_total",
+        conflated as f64,
+    );
+    assert_eq!(
+        node.figure("dispatcher", "ringway_subscribers_cut_off_total"),
+        0.0
+    );
 }
 
 #[test]
@@ -182,16 +213,21 @@ fn after_a_killed_dispatcher_every_vehicle_is_right_without_new_frames() {
     let node = Node::start(NODE);
     let start_s = now_s() - 1_000;
     let mut terminals = terminals(&node, 3);
-    terminals.iter_mut().for_each(|terminal| tell(terminal, start_s));
+    terminals
+        .iter_mut()
+        .for_each(|terminal| tell(terminal, start_s));
     let before = node.process("dispatcher").unwrap();
-    wait_for("all vehicles in the live view", || (snapshot(&node).len() == 3).then_some(()));
+    wait_for("all vehicles in the live view", || {
+        (snapshot(&node).len() == 3).then_some(())
+    });
 
     assert!(node.signal("dispatcher", Signal::SIGSTOP));
     tell(&mut terminals[0], start_s + 60);
     assert!(node.signal("dispatcher", Signal::SIGKILL));
     tell(&mut terminals[1], start_s + 60);
     wait_for("another dispatcher", || {
-        node.process("dispatcher").filter(|now| now.pid != before.pid && now.state == "ready")
+        node.process("dispatcher")
+            .filter(|now| now.pid != before.pid && now.state == "ready")
     });
     let expected = [start_s + 60, start_s + 60, start_s];
     wait_for("every vehicle as it was last told", || {
@@ -205,8 +241,12 @@ fn vehicles_whose_updates_found_the_ring_full_are_right_without_new_frames() {
     let view = node.address("dispatcher");
     let start_s = now_s() - 100_000;
     let mut terminals = terminals(&node, 2);
-    terminals.iter_mut().for_each(|terminal| tell(terminal, start_s));
-    wait_for("both vehicles in the live view", || (snapshot(&node).len() == 2).then_some(()));
+    terminals
+        .iter_mut()
+        .for_each(|terminal| tell(terminal, start_s));
+    wait_for("both vehicles in the live view", || {
+        (snapshot(&node).len() == 2).then_some(())
+    });
     let mut socket = web::subscribe(&view);
     hear_snapshot(&mut socket);
 
@@ -231,7 +271,10 @@ fn vehicles_whose_updates_found_the_ring_full_are_right_without_new_frames() {
     let mut last = BTreeMap::new();
     while last != expected {
         for track in hear_tracks(&mut socket) {
-            last.insert(track["device"].as_str().unwrap().to_owned(), seconds(&track));
+            last.insert(
+                track["device"].as_str().unwrap().to_owned(),
+                seconds(&track),
+            );
         }
     }
     assert_eq!(snapshot(&node), expected);
@@ -242,7 +285,9 @@ fn tracks_are_valid_geojson() {
     let node = Node::start(NODE);
     let start_s = now_s() - 1_000;
     let mut terminals = terminals(&node, 3);
-    terminals.iter_mut().for_each(|terminal| tell(terminal, start_s));
+    terminals
+        .iter_mut()
+        .for_each(|terminal| tell(terminal, start_s));
     let view = node.address("dispatcher");
     let collection = wait_for("all vehicles in the live view", || {
         let tracks = web::get_json(&view, "/v1/tracks");
@@ -254,7 +299,10 @@ fn tracks_are_valid_geojson() {
     for feature in collection["features"].as_array().unwrap() {
         assert_eq!(feature["type"], "Feature");
         assert_eq!(feature["geometry"]["type"], "Point");
-        assert_eq!(feature["geometry"]["coordinates"], serde_json::json!([11.576124, 48.137154]));
+        assert_eq!(
+            feature["geometry"]["coordinates"],
+            serde_json::json!([11.576124, 48.137154])
+        );
         let properties = feature["properties"].as_object().unwrap();
         assert_eq!(properties["device"], feature["id"]);
         assert!(!properties.contains_key("lat") && !properties.contains_key("lon"));
@@ -264,7 +312,10 @@ fn tracks_are_valid_geojson() {
     ids.sort_unstable();
     assert_eq!(ids, ["13900000001", "13900000002", "13900000003"]);
 
-    assert_eq!(web::get_json(&view, "/v1/alarms"), serde_json::json!({"alarms": []}));
+    assert_eq!(
+        web::get_json(&view, "/v1/alarms"),
+        serde_json::json!({"alarms": []})
+    );
     assert_eq!(web::get(&view, "/v1/roads").0, 404);
     assert_eq!(web::get(&view, "/v1/tracks/13900000001").0, 200);
     assert_eq!(web::get(&view, "/v1/tracks/nobody").0, 404);

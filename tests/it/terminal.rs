@@ -114,7 +114,11 @@ impl Terminal {
             let more = self.hear().unwrap_or_else(|why| {
                 panic!("no answer to message {serial} of {}: {why}", self.id())
             });
-            assert!(more, "closed before message {serial} of {} was answered", self.id());
+            assert!(
+                more,
+                "closed before message {serial} of {} was answered",
+                self.id()
+            );
         }
     }
 
@@ -174,7 +178,9 @@ impl Terminal {
         let mut bytes = [0; 64 * 1024];
         let count = self.stream.read(&mut bytes)?;
         let heard = &mut self.heard;
-        let read = self.reader.read(&bytes[..count], |answer| heard.push(answer));
+        let read = self
+            .reader
+            .read(&bytes[..count], |answer| heard.push(answer));
         read.expect("answers are well formed");
         Ok(count > 0)
     }

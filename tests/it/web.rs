@@ -42,11 +42,7 @@ pub fn subscribe(address: &str) -> Socket {
 }
 
 /// A subscriber on this socket whose page comes from `origin`, or the status that it was refused with.
-pub fn subscribe_as(
-    stream: TcpStream,
-    address: &str,
-    origin: Option<&str>,
-) -> Result<Socket, u16> {
+pub fn subscribe_as(stream: TcpStream, address: &str, origin: Option<&str>) -> Result<Socket, u16> {
     let url = format!("ws://{address}/v1/stream").parse().unwrap();
     let mut request = tungstenite::client::ClientRequestBuilder::new(url);
     if let Some(origin) = origin {
