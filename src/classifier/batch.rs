@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use crate::frame::{DeviceId, EventId, Frame, FrameFlags};
 
+use super::fleet::Berth;
+
 /// Frames after which a batch ends with the message that it is in.
 pub const BATCH_FRAMES_MAX: usize = 256;
 
@@ -20,6 +22,8 @@ pub struct Taken {
     pub frame: Frame,
     /// Its bytes in [`Batch::bytes`].
     pub bytes: Range<usize>,
+    /// Its device; none if there was no slot left for it.
+    pub berth: Option<Berth>,
     /// Whether its device's state has it already.
     pub applied: bool,
     /// Whether something was found in it, so that the uplink owns its trace.
@@ -64,7 +68,7 @@ pub struct Batch {
     /// Events on their way to the uplink although no message of this batch waits for them.
     pub loose: Vec<(DeviceId, EventId)>,
     /// Devices whose state changed.
-    pub dirty: Vec<DeviceId>,
+    pub dirty: Vec<Berth>,
     /// Ring sequence after the last frame.
     pub end_seq: u64,
 }
@@ -107,6 +111,7 @@ impl Batch {
             seq,
             frame,
             bytes: start..self.bytes.len(),
+            berth: None,
             applied: false,
             found: false,
         });
@@ -133,7 +138,7 @@ impl Batch {
     }
 
     /// Notes that a device's state changed.
-    pub fn note_dirty(&mut self, device: DeviceId) {
+    pub fn note_dirty(&mut self, device: Berth) {
         // Frames of one device mostly come one after the other; a repeat elsewhere costs a second write, no harm.
         if self.dirty.last() != Some(&device) {
             self.dirty.push(device);

@@ -13,7 +13,7 @@ use crate::stats::{ClassifierMetric as Metric, Stats};
 
 use super::batch::{BATCH_FRAMES_MAX, Batch, MESSAGE_FRAMES_MAX, Update};
 use super::custody::{Custody, Record};
-use super::fleet::Fleet;
+use super::fleet::{Berth, Fleet};
 use super::hygiene::{Rejection, order_key};
 use super::outbox::{ALARM, Outbox};
 use super::rule::RuleSet;
@@ -113,8 +113,11 @@ impl Pipeline {
     }
 
     /// Finds out what a predecessor left on the uplink's ring: outcomes that were not passed on are, and records without
-    /// one are waited for.
-    pub fn resume(&mut self) {
+    /// one are waited for. `restarted`: it died, perhaps between a switch and the resync that it owed the dispatcher.
+    pub fn resume(&mut self, restarted: bool) {
+        if restarted {
+            self.tracks.request_resync();
+        }
         for seq in self.alarms.oldest()..self.alarms.tail() {
             // A slot that does not hold its record any more was settled: only then is it overwritten.
             let kept = self.alarms.record_at(seq, &mut self.record).is_ok();
@@ -138,8 +141,10 @@ impl Pipeline {
         self.emit_owed();
     }
 
-    /// Passes every ring once, a batch of each; whether anything was there.
+    /// Passes on outcomes, then every ring once, a batch of each; whether a frame was there.
     pub fn turn(&mut self) -> bool {
+        // First, because what is no longer owed makes room for what is about to be.
+        self.pass_outcomes();
         let mut busy = false;
         for at in 0..self.sensors.len() {
             if self.take(at) {
@@ -152,7 +157,6 @@ impl Pipeline {
                 self.free(at);
             }
         }
-        self.pass_outcomes();
         busy
     }
 
@@ -177,7 +181,13 @@ impl Pipeline {
             }
             taken += 1;
             self.batch.end_seq = seq + 1;
-            let Ok(mut frame) = Frame::decode(&self.record) else {
+            // A message that says to have begun elsewhere would be answered there, and block that word for others.
+            let frame = Frame::decode(&self.record).ok();
+            let frame = frame.filter(|frame| {
+                let ahead = seq.checked_sub(frame.message_first_seq);
+                ahead.is_some_and(|ahead| ahead < MESSAGE_FRAMES_MAX as u64)
+            });
+            let Some(mut frame) = frame else {
                 self.stats.add(Metric::RejectedBadFrame, 1);
                 continue;
             };
@@ -209,9 +219,11 @@ impl Pipeline {
         let taken = &mut self.batch.frames[frames.clone()];
         // Before anything of the message is applied: its frames are judged in another order than they were numbered.
         for one in taken.iter_mut() {
-            let state = self.fleet.state(&one.frame.device);
-            one.applied =
-                state.is_some_and(|s| s.memory.has_applied(identity.ring, identity.birth, one.seq));
+            one.berth = self.fleet.find(one.frame.device);
+            one.applied = one.berth.is_some_and(|berth| {
+                let memory = &self.fleet.state(berth).memory;
+                memory.has_applied(identity.ring, identity.birth, one.seq)
+            });
         }
         taken.sort_by_key(|one| order_key(&one.frame));
         for frame in frames {
@@ -225,12 +237,12 @@ impl Pipeline {
         let batch = &mut self.batch;
         let taken = &mut batch.frames[at_frame];
         let id = taken.frame.device;
-        let Some(device) = self.fleet.device(id) else {
+        let Some(berth) = taken.berth else {
             self.stats.add(Metric::RejectedTableFull, 1);
             batch.messages[message].refused = true;
             return;
         };
-        let state = &mut device.state;
+        let state = self.fleet.state_mut(berth);
         let mut perhaps_known = true;
         let mut found = 0;
         if taken.applied {
@@ -253,7 +265,7 @@ impl Pipeline {
                     birth: identity.birth,
                     seq: taken.seq,
                 });
-                batch.note_dirty(id);
+                batch.note_dirty(berth);
                 if verdict.shown {
                     batch.updates.push(Update::Track(at_frame));
                 }
@@ -261,11 +273,11 @@ impl Pipeline {
                 self.stats.add(Metric::RejectedNotApplied, 1);
                 batch.messages[message].refused = true;
                 if found > 0 {
-                    batch.note_dirty(id);
+                    batch.note_dirty(berth);
                 }
             }
         }
-        let owed = &device.state.memory.owed;
+        let owed = &state.memory.owed;
         if owed.is_empty() {
             return;
         }
@@ -418,8 +430,8 @@ impl Pipeline {
 
     /// Makes the states of the batch those in the table.
     pub fn switch_states(&mut self) {
-        for id in &self.batch.dirty {
-            switch(&self.fleet, id);
+        for berth in &self.batch.dirty {
+            switch(&self.fleet, *berth);
         }
         if self.resync_wanted {
             self.resync_wanted = false;
@@ -481,8 +493,11 @@ impl Pipeline {
             self.answer(origin, accepted);
         }
         let device = settled.record.device;
-        if settled.accepted && self.fleet.settle(&device, settled.record.event) {
-            switch(&self.fleet, &device);
+        let owed = settled
+            .accepted
+            .then(|| self.fleet.settle(&device, settled.record.event));
+        if let Some(berth) = owed.flatten() {
+            switch(&self.fleet, berth);
             self.stats.subtract(Metric::EventsOwed, 1);
         }
     }
@@ -572,10 +587,10 @@ impl Sensor {
 }
 
 /// Makes a device's state the one in the table.
-fn switch(fleet: &Fleet, id: &DeviceId) {
-    if let Err(error) = fleet.switch(id) {
+fn switch(fleet: &Fleet, berth: Berth) {
+    if let Err(error) = fleet.switch(berth) {
         // Only by names longer than configuration lets through: the table keeps the state before.
-        tracing::error!(device = %id, %error, "device state is not kept");
+        tracing::error!(%error, "the state of a device is not kept");
     }
 }
 
