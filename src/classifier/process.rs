@@ -292,3 +292,6 @@ impl Process {
         Duration::from_nanos(next_ns.saturating_sub(now_ns)).min(BACKSTOP)
     }
 }
+
+#[cfg(test)]
+mod tests;
