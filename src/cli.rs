@@ -1,3 +1,118 @@
 //! The command line, one file a verb.
 
+pub mod check;
 pub mod decode;
+pub mod demo;
+pub mod run;
+pub mod status;
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::role::exit;
+
+/// Where the configuration is looked for.
+const CONFIG_PATH: &str = "/etc/ringway/ringway.toml";
+
+const EXAMPLES: &str = "\
+Examples:
+  ringway demo                          see it all at work, with a simulated fleet
+  ringway check --config edge.toml      is this configuration right?
+  ringway run --config edge.toml        run the node in the foreground
+  ringway status --config edge.toml     how is it doing?
+  printf 'hex:7e0002...7e\\n' | ringway decode jt808
+
+Exit codes: 0 done, 64 wrong use, 69 a port or service is taken or away, 70 an error of our own,
+74 a file failed, 75 something was left behind in a drain, 78 the configuration is wrong.";
+
+/// Positions of a fleet to local dispatch in milliseconds, alarms to the cloud without loss.
+#[derive(Debug, Parser)]
+#[command(name = "ringway", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct ConfigPath {
+    /// The configuration; drop-ins are read from the folder of the same name ending in .d
+    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+    pub config: PathBuf,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the node in the foreground until TERM or INT
+    Run(ConfigPath),
+    /// Read the configuration and say what is wrong with it
+    Check(check::Check),
+    /// Run a node, a simulated fleet and a broker on this machine and check what arrives
+    Demo(demo::Demo),
+    /// Read messages of a protocol on standard input and print them as JSON
+    Decode {
+        /// The protocol: jt808 or nmea
+        protocol: String,
+    },
+    /// Show how a running node is doing
+    Status(status::Status),
+    /// Print the version
+    Version,
+    /// Be a child of a running node (not for people)
+    #[command(hide = true)]
+    Role,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// The exit code, after help or the reason was printed.
+pub fn parse() -> Result<Verb, i32> {
+    CommandLine::try_parse()
+        .map(|line| line.verb)
+        .map_err(|error| {
+            // A closed pipe while printing help is nobody's problem.
+            let _ = error.print();
+            if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            }
+        })
+}
+
+/// Does what was asked and returns the exit code.
+pub fn carry_out(verb: Verb) -> i32 {
+    match verb {
+        Verb::Run(path) => run::run(&path.config),
+        Verb::Check(check) => check::run(&check),
+        Verb::Demo(demo) => demo::run(&demo),
+        Verb::Decode { protocol } => {
+            let output = io::BufWriter::new(io::stdout().lock());
+            ended(
+                decode::run(&protocol, io::stdin().lock(), output),
+                exit::USAGE,
+            )
+        }
+        Verb::Status(status) => status::run(&status),
+        Verb::Version => {
+            println!("ringway {}", env!("CARGO_PKG_VERSION"));
+            exit::OK
+        }
+        Verb::Role => crate::supervisor::child_main(),
+    }
+}
+
+/// The one error line of a verb, and its exit code.
+fn ended<E: std::fmt::Display>(result: Result<(), E>, code: i32) -> i32 {
+    match result {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            eprintln!("ringway: {error}");
+            code
+        }
+    }
+}

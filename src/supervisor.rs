@@ -1,1 +1,266 @@
-//! The supervisor: owns every shared object, starts, watches and ends the children.
+//! The supervisor: owns every shared object, starts, watches and ends the children, and never reads a byte of a
+//! device. It leaves what to restart when and what to stop first to `restart` and `shutdown`, which are pure.
+
+mod child;
+pub mod control;
+mod listener;
+mod node;
+mod plan;
+pub mod report;
+mod restart;
+mod shutdown;
+mod state_dir;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, interval, timeout};
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::role::{Role, exit};
+use crate::sys::{log, start};
+use child::{Child, News};
+use node::{Node, NodeError};
+use restart::Exit;
+
+/// News of children that may wait; each child has few at a time.
+const NEWS_MAX: usize = 256;
+/// How long a killed child may take to be reaped.
+const KILL_WAIT: Duration = Duration::from_secs(1);
+/// How often the supervisor says on its page that it lives.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// Runs a node until a signal ends it and returns the exit code.
+pub fn run(config: Config) -> i32 {
+    log::init();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(cause) => {
+            error!("cannot start runtime: {cause}");
+            return exit::SOFTWARE;
+        }
+    };
+    let served = LocalSet::new().block_on(&runtime, serve(config));
+    served.unwrap_or_else(|error| {
+        error!("{error}");
+        error.exit_code()
+    })
+}
+
+/// Runs one role as a child of the supervisor and returns the exit code.
+pub fn child_main() -> i32 {
+    log::init();
+    let started = match start::receive() {
+        Ok(started) => started,
+        Err(error) => {
+            error!("{error}");
+            return exit::USAGE;
+        }
+    };
+    match started.role() {
+        Role::Ingest => crate::ingest::run(started),
+        Role::Classifier => code_of(crate::classifier::run(started)),
+        Role::Dispatcher => code_of(crate::dispatcher::run(started)),
+        Role::Uplink => crate::uplink::run(started),
+        Role::Observer => crate::observer::run(started),
+    }
+}
+
+/// The one error line of a child, and its exit code.
+fn code_of<E: std::fmt::Display>(result: Result<(), E>) -> i32 {
+    match result {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            error!("{error}");
+            exit::SOFTWARE
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<i32, NodeError> {
+    let began = Instant::now();
+    let mut signals = Signals::new().map_err(NodeError::Signals)?;
+    let node = Rc::new(Node::open(config)?);
+    let mut control = control::serve(Rc::clone(&node))?;
+    let (tell, mut news) = mpsc::channel(NEWS_MAX);
+    let mut children = Vec::new();
+    for name in node.processes() {
+        // The classifier needs the device states of the last run, which the uplink reads from the journal.
+        let held = name.role == Role::Classifier;
+        children.push(Child::keep(
+            Rc::clone(&node),
+            name.clone(),
+            tell.clone(),
+            held,
+        ));
+    }
+
+    let mut beat = interval(BEAT);
+    loop {
+        tokio::select! {
+            _ = beat.tick() => node.beat(),
+            Some(what) = news.recv() => hear(&node, &mut children, what, began),
+            which = signals.next() => match which {
+                Ask::Stop(name) => {
+                    info!("draining on {name}; a second one ends at once");
+                    break;
+                }
+                Ask::Report => info!("{}", serde_json::to_string(&node.report()).expect("a report is plain data")),
+                Ask::Reload => warn!("cannot reload: restart to use a changed configuration"),
+            },
+            _ = &mut control => unreachable!("the control socket is served for ever"),
+        }
+    }
+    node.drain_began();
+    node.beat();
+    let left = tokio::select! {
+        left = drain(&node, &mut children, &mut news) => left,
+        _ = signals.stop() => {
+            children.iter_mut().for_each(Child::kill);
+            vec!["everything: a second signal ended the drain".to_string()]
+        }
+    };
+    if left.is_empty() {
+        info!("stopped; all that was accepted is on disk");
+        return Ok(exit::OK);
+    }
+    warn!(
+        "stopped; left behind: {}; devices that were not answered send again",
+        left.join(", ")
+    );
+    Ok(exit::LEFT)
+}
+
+/// Takes note of what a child said or did.
+fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
+    match news {
+        News::Ready(name) => {
+            if name.role == Role::Uplink {
+                children
+                    .iter_mut()
+                    .filter(|child| child.name.role == Role::Classifier)
+                    .for_each(Child::release);
+            }
+            if node.all_ready(began.elapsed()) {
+                let listeners = node
+                    .listeners()
+                    .map(|(name, at)| format!("{name} {at}"))
+                    .collect::<Vec<_>>();
+                info!(
+                    "ready after {:.0?}: {}",
+                    began.elapsed(),
+                    listeners.join(", ")
+                );
+            }
+        }
+        News::Snapshot(fd) => node.keep_snapshot(fd),
+        News::Violation { ring, what } => {
+            error!("ring {ring} is quarantined: {what}; giving the sensor a fresh one");
+            node.replace_ring(ring);
+            let ends = node.ends_of(ring);
+            children
+                .iter_mut()
+                .filter(|child| ends.contains(&child.name))
+                .for_each(Child::kill);
+        }
+        News::Ended { .. } => {}
+    }
+}
+
+/// Stops the node in the order of [`shutdown::STAGES`] and returns what was left behind.
+async fn drain(
+    node: &Node,
+    children: &mut [Child],
+    news: &mut mpsc::Receiver<News>,
+) -> Vec<String> {
+    let mut left = Vec::new();
+    for stage in shutdown::STAGES {
+        for child in children
+            .iter_mut()
+            .filter(|child| stage.told.contains(&child.name.role))
+        {
+            child.drain();
+        }
+        if timeout(stage.grace, ended(node, stage.awaited, news, &mut left))
+            .await
+            .is_err()
+        {
+            for child in children
+                .iter_mut()
+                .filter(|child| node.is_left(stage.awaited, &child.name))
+            {
+                warn!(
+                    "{} did not drain within {:?}: killed",
+                    child.name, stage.grace
+                );
+                child.kill();
+            }
+            // A killed process ends; this only bounds the wait for the news of it.
+            let _ = timeout(KILL_WAIT, ended(node, stage.awaited, news, &mut left)).await;
+        }
+        node.close_rings_of(stage.awaited);
+    }
+    left
+}
+
+/// Returns once no process of these roles runs; whoever held something is noted.
+async fn ended(
+    node: &Node,
+    roles: &[Role],
+    news: &mut mpsc::Receiver<News>,
+    left: &mut Vec<String>,
+) {
+    while node.processes().any(|name| node.is_left(roles, name)) {
+        if let Some(News::Ended { name, exit }) = news.recv().await
+            && exit != Exit::Code(exit::OK)
+        {
+            left.push(format!("what {name} held ({exit})"));
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Ask {
+    Stop(&'static str),
+    Report,
+    Reload,
+}
+
+/// The signals that mean something to a node.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    user1: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn next(&mut self) -> Ask {
+        tokio::select! {
+            _ = self.terminate.recv() => Ask::Stop("TERM"),
+            _ = self.interrupt.recv() => Ask::Stop("INT"),
+            _ = self.hangup.recv() => Ask::Reload,
+            _ = self.user1.recv() => Ask::Report,
+        }
+    }
+
+    async fn stop(&mut self) {
+        while !matches!(self.next().await, Ask::Stop(_)) {}
+    }
+}

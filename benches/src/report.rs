@@ -1,4 +1,5 @@
-//! All figures of a run: medians over the repetitions with their spread, as tables for people and as JSON.
+//! All figures of a run: medians over the repetitions with their spread (lowest to highest), as tables for people and
+//! as JSON.
 
 use std::fmt;
 
@@ -67,15 +68,28 @@ impl Report {
         Figure::of(values.iter().copied()).map(|figure| figure.median)
     }
 
-    /// Sum of the medians of all names of a load.
+    /// Sum of the medians of all names of a load; `None` of none.
     pub fn sum(&self, table: &str, load: &str) -> Option<f64> {
-        let named = self
+        let of_load = |(key, _): &&(Key, Vec<f64>)| key.0 == table && key.1 == load;
+        let medians = self
             .figures
             .iter()
-            .filter(|(key, _)| key.0 == table && key.1 == load);
-        named
-            .map(|(_, values)| Figure::of(values.iter().copied()).map(|figure| figure.median))
-            .sum()
+            .filter(of_load)
+            .filter_map(|(_, values)| {
+                let figure = Figure::of(values.iter().copied())?;
+                Some(figure.median)
+            });
+        medians.reduce(|sum, median| sum + median)
+    }
+
+    /// The highest value of a table; `None` of none.
+    pub fn highest(&self, table: &str) -> Option<f64> {
+        let values = self.of(table).flat_map(|(_, values)| values);
+        values.copied().max_by(f64::total_cmp)
+    }
+
+    fn of(&self, table: &str) -> impl Iterator<Item = &(Key, Vec<f64>)> {
+        self.figures.iter().filter(move |(key, _)| key.0 == table)
     }
 
     /// Sets a figure beside its goal.
@@ -126,18 +140,28 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut row = ("", "", "");
-        for ((table, load, name, column), values) in &self.figures {
-            if row.0 != *table {
-                write!(f, "\n\n{table}: median (lowest to highest)")?;
+        let mut tables: Vec<&str> = Vec::new();
+        for ((table, ..), _) in &self.figures {
+            if !tables.contains(table) {
+                tables.push(table);
             }
-            if row != (table, load, name) {
-                write!(f, "\n  {load:<16} {name:<28}")?;
-            }
-            row = (table, load, name);
-            if let Some(figure) = Figure::of(values.iter().copied()) {
-                let spread = format!("({} to {})", short(figure.min), short(figure.max));
-                write!(f, " {column} {:>8} {spread:<20}", short(figure.median))?;
+        }
+        for table in tables {
+            write!(f, "\n\n{table}")?;
+            let mut row = ("", "");
+            for ((_, load, name, column), values) in self.of(table) {
+                if row != (load, name) {
+                    write!(f, "\n  {load:<20} {name:<28}")?;
+                }
+                row = (load, name);
+                let Some(figure) = Figure::of(values.iter().copied()) else {
+                    continue;
+                };
+                write!(f, " {column} {:>7}", short(figure.median))?;
+                if values.len() > 1 {
+                    let spread = format!("({}..{})", short(figure.min), short(figure.max));
+                    write!(f, " {spread:<16}")?;
+                }
             }
         }
         write!(f, "\n\nwhere we stand")?;
@@ -183,6 +207,6 @@ mod tests {
         assert_eq!(report.sum("cpu", "10,000 x 1 Hz"), Some(2.5));
         assert_eq!(report.median("cpu", "", "ingest", "us"), None);
         assert_eq!(report.json()["figures"][0]["figure"]["max"], 3.0);
-        assert!(report.to_string().contains("2.00 (1.00 to 3.00)"));
+        assert!(report.to_string().contains("2.00 (1.00..3.00)"));
     }
 }

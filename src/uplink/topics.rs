@@ -140,7 +140,12 @@ impl Topics {
         };
         let payload = json(&payload);
         Message {
-            topic: format!("{}/alarm/{}/{}", self.prefix, event.device, event.kind.name()),
+            topic: format!(
+                "{}/alarm/{}/{}",
+                self.prefix,
+                event.device,
+                event.kind.name()
+            ),
             payload,
             properties: vec![
                 ("traceparent".to_owned(), traceparent),
@@ -280,7 +285,10 @@ mod tests {
         let stored = stored();
         let traceparent = stored.event.trace.traceparent(span::SEND_ALARM);
         let message = topics().alarm(&stored, 1_700_000_011_000);
-        assert_eq!(message.topic, "ringway/v1/depot/edge-1/alarm/13912345678/overspeed");
+        assert_eq!(
+            message.topic,
+            "ringway/v1/depot/edge-1/alarm/13912345678/overspeed"
+        );
         let payload: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
         let expected = serde_json::json!({
             "id": "abababababababababababababababab", "journal": "the-journal", "seq": 42,
@@ -309,9 +317,16 @@ mod tests {
         stored.event.fix.fields = FixFields(u16::MAX);
         let topics = topics();
         let message = topics.alarm(&stored, 0);
-        let properties: usize = message.properties.iter().map(|(k, v)| k.len() + v.len() + 5).sum();
+        let properties: usize = message
+            .properties
+            .iter()
+            .map(|(k, v)| k.len() + v.len() + 5)
+            .sum();
         let bytes = message.topic.len() + message.payload.len() + properties + 64;
-        assert!(bytes <= topics.alarm_bytes_max(&stored.event.rule, &stored.event.sensor), "{bytes}");
+        assert!(
+            bytes <= topics.alarm_bytes_max(&stored.event.rule, &stored.event.sensor),
+            "{bytes}"
+        );
     }
 
     #[test]
@@ -320,10 +335,19 @@ mod tests {
             serde_json::from_slice(&topics().status(status).payload).unwrap()
         };
         let (lost, gone) = (state(Status::Lost), state(Status::Offline));
-        assert_eq!((&lost["state"], &gone["state"]), (&"offline".into(), &"offline".into()));
-        assert_eq!((&lost["clean"], &gone["clean"]), (&false.into(), &true.into()));
+        assert_eq!(
+            (&lost["state"], &gone["state"]),
+            (&"offline".into(), &"offline".into())
+        );
+        assert_eq!(
+            (&lost["clean"], &gone["clean"]),
+            (&false.into(), &true.into())
+        );
         assert_eq!(state(Status::Online)["session"], "the-session");
-        assert_eq!(topics().status(Status::Online).topic, "ringway/v1/depot/edge-1/status");
+        assert_eq!(
+            topics().status(Status::Online).topic,
+            "ringway/v1/depot/edge-1/status"
+        );
     }
 
     #[test]
