@@ -45,6 +45,15 @@ pub struct Message {
     pub events: Vec<(DeviceId, EventId)>,
 }
 
+impl Message {
+    /// Adds an event to those that must be safe.
+    pub fn wait_for(&mut self, device: DeviceId, event: EventId) {
+        if !self.events.iter().any(|known| known.1 == event) {
+            self.events.push((device, event));
+        }
+    }
+}
+
 /// What the dispatcher is told.
 #[derive(Clone, Copy, Debug)]
 pub enum Update {

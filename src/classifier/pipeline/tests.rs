@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::classifier::testing::{fence, report, report_at, rules, with_digest};
-use crate::frame::{AlarmKind, Alarms, FRAME_BYTES_MAX, FrameFlags};
+use crate::frame::{AlarmKind, Alarms, Event, EventId, FRAME_BYTES_MAX, FrameFlags, Phase};
 use crate::ring::{Geometry, RingOwner};
 use crate::stats;
 use crate::table::{self, PublicState, TableReader, TableWriter};
