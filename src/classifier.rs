@@ -1,7 +1,8 @@
 //! The classifier process: judges frames, keeps the device states, raises and clears alarms.
 //!
-//! The judging is pure ([`verdict`] over [`hygiene`], [`alarm`], [`rule`] and [`fence`], on a [`state`]); [`custody`]
-//! knows which message waits for what.
+//! The judging is pure: `verdict` over `hygiene`, `alarm`, `rule` and `fence`, on a `state`; `custody` knows which
+//! message waits for what. `pipeline` passes batches from ring to ring in the order that lets this process die at any
+//! instant; `process` waits.
 
 mod alarm;
 mod batch;
@@ -12,8 +13,11 @@ mod hygiene;
 mod outbox;
 mod pipeline;
 mod place;
+mod process;
 mod rule;
 mod state;
 #[cfg(test)]
 mod testing;
 mod verdict;
+
+pub use process::{ClassifierError, Setup, run, serve};

@@ -11,7 +11,7 @@ mod tcp;
 mod trace_id;
 mod wake;
 
-pub use process::{IngestError, Setup, serve};
+pub use process::{IngestError, run};
 
 #[cfg(test)]
 mod tests;

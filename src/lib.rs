@@ -1,7 +1,18 @@
-//! Ringway, the edge node for moving things.
+//! Ringway, the edge node for moving things: one binary, several processes, memory shared between them.
 //!
-//! The stages in the order in which a position meets them: ingest, protocol, frame, ring, classifier, then dispatcher
-//! and uplink; observer and supervisor watch over them.
+//! A position meets the stages in this order:
+//!
+//! 1. [`ingest`] takes the bytes of one sensor's devices and answers them;
+//! 2. [`protocol`] cuts and reads messages: fixes, reported alarms, the answer owed;
+//! 3. [`frame`] is one report as it crosses from process to process;
+//! 4. [`ring`] carries it, committed by one store;
+//! 5. [`classifier`] judges it against its device's state in the [`table`] and raises or clears alarms;
+//! 6. [`dispatcher`] pushes the track to local subscribers;
+//! 7. [`uplink`] keeps alarms in a journal until the broker confirmed them.
+//!
+//! Beside the way: [`hop`] stamps it, [`stats`] counts it, [`observer`] shows it. [`supervisor`] owns what they share,
+//! talks to them by the contract of [`role`], and starts them from a [`config`]; [`sys`] is the operating system and
+//! [`cli`] the command line.
 
 pub mod classifier;
 pub mod cli;

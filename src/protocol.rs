@@ -129,7 +129,7 @@ pub enum Reject {
     /// An escape sequence that does not exist.
     #[error("escape sequence is not valid")]
     Escape,
-    /// A kind of message that is not known; it may still be answered.
+    /// A kind of message that is not known. It was answered so.
     #[error("kind of message is not known")]
     UnknownKind,
     /// The message does not say who sent it in a way that can be used.
@@ -181,7 +181,7 @@ impl Reject {
 /// A message, read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Message {
-    /// Who sent it, if known. Reports of nobody cannot be passed on.
+    /// Who sent it, if known. Reports of nobody cannot be passed on; [`Reject::Device`] is their name.
     pub device: Option<DeviceId>,
     /// Kind of message, one of a few names per protocol.
     pub kind: &'static str,
@@ -193,7 +193,8 @@ pub struct Message {
     pub answer_now: Vec<u8>,
     /// Bytes to send when the reports are safe; empty if the device waits for nothing.
     pub answer_when_safe: Vec<u8>,
-    /// The message was answered, but not read: why. Counts like a message that [`Session::decode`] refused.
+    /// The message is sound and was answered, but not read: why. Its sender is no source of rubbish: a picture in a
+    /// hundred parts is a hundred of these.
     pub refused: Option<Reject>,
 }
 

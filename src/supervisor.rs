@@ -66,10 +66,21 @@ pub fn child_main() -> i32 {
     };
     match started.role() {
         Role::Ingest => crate::ingest::run(started),
-        Role::Classifier => crate::classifier::run(started),
-        Role::Dispatcher => crate::dispatcher::run(started),
+        Role::Classifier => code_of(crate::classifier::run(started)),
+        Role::Dispatcher => code_of(crate::dispatcher::run(started)),
         Role::Uplink => crate::uplink::run(started),
         Role::Observer => crate::observer::run(started),
+    }
+}
+
+/// The one error line of a child, and its exit code.
+fn code_of<E: std::fmt::Display>(result: Result<(), E>) -> i32 {
+    match result {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            error!("{error}");
+            exit::SOFTWARE
+        }
     }
 }
 

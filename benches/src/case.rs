@@ -1,6 +1,7 @@
 //! One case: a peer under a load for a while, with the control beside it.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct Shown {
     pub cpu_us: Vec<(String, f64)>,
     /// Memory of each process at the end of the window, bytes.
     pub pss_bytes: Vec<(String, u64)>,
+    /// CPUs that everything else on the machine kept busy.
+    pub others_cores: f64,
 }
 
 /// Runs a connected fleet.
@@ -76,18 +79,18 @@ pub fn measure(
     let lasting = load.warm + load.measured;
     let schedule = Schedule::new(start, load.devices, load.period, lasting, seed);
     let window = start + nanos(load.warm)..start + nanos(lasting);
-    let (outcome, timer, used, pss_bytes) = thread::scope(|scope| {
+    let (outcome, timer, used) = thread::scope(|scope| {
         let control = scope.spawn(|| control::run(&schedule, window.clone()));
         let fleet = scope.spawn(|| fleet.run(&schedule, window.clone(), sent));
         let usage = watch(processes, &window);
         let outcome = fleet.join().expect("the fleet does not panic")?;
         let timer = control.join().expect("the control does not panic")?;
-        let (used, pss_bytes) = usage?;
-        io::Result::Ok((outcome, timer, used, pss_bytes))
+        io::Result::Ok((outcome, timer, usage?))
     })?;
     let arrivals = arrivals(receiver, &window, outcome.sent);
     let Outcome { sent, .. } = outcome;
     let cpu_us = used
+        .cpu_ns
         .into_iter()
         .map(|(name, used)| (name, used as f64 / 1_000.0 / sent.max(1) as f64));
     Ok(Shown {
@@ -102,18 +105,22 @@ pub fn measure(
             receiver.arrivals.conflated.load(Ordering::Relaxed)
         }),
         cpu_us: cpu_us.collect(),
-        pss_bytes,
+        pss_bytes: used.pss_bytes,
+        others_cores: used.others_cores,
     })
 }
 
-type Usage<T> = Vec<(String, T)>;
+/// What processes used in the window.
+struct Used {
+    cpu_ns: Vec<(String, u64)>,
+    pss_bytes: Vec<(String, u64)>,
+    others_cores: f64,
+}
 
-/// CPU that each process used in the window, and its memory at the end.
-fn watch(
-    processes: &[Process],
-    window: &std::ops::Range<Nanos>,
-) -> io::Result<(Usage<u64>, Usage<u64>)> {
-    let read = |of: fn(u32) -> io::Result<u64>| -> io::Result<Usage<u64>> {
+/// Reads the usage at both ends of the window.
+fn watch(processes: &[Process], window: &Range<Nanos>) -> io::Result<Used> {
+    type Each = Vec<(String, u64)>;
+    let read = |of: fn(u32) -> io::Result<u64>| -> io::Result<Each> {
         let each = processes.iter();
         each.map(|process| Ok((process.name.clone(), of(process.pid)?)))
             .collect()
@@ -121,22 +128,28 @@ fn watch(
     let sleep_until = |time: Nanos| {
         thread::sleep(Duration::from_nanos(time.saturating_sub(clock::now())));
     };
+    let known = || -> io::Result<(Each, u64, u64)> {
+        let this = usage::cpu_ns(std::process::id())?;
+        Ok((read(usage::cpu_ns)?, this, usage::machine_busy_ns()?))
+    };
     sleep_until(window.start);
-    let before = read(usage::cpu_ns)?;
+    let (before, this_before, machine_before) = known()?;
     sleep_until(window.end);
-    let mut used = read(usage::cpu_ns)?;
-    for (used, before) in used.iter_mut().zip(before) {
+    let (mut cpu_ns, this, machine) = known()?;
+    for (used, before) in cpu_ns.iter_mut().zip(before) {
         used.1 -= before.1;
     }
-    Ok((used, read(usage::pss_bytes)?))
+    let ours = this - this_before + cpu_ns.iter().map(|(_, used)| used).sum::<u64>();
+    let others = (machine - machine_before).saturating_sub(ours);
+    Ok(Used {
+        cpu_ns,
+        pss_bytes: read(usage::pss_bytes)?,
+        others_cores: others as f64 / (window.end - window.start) as f64,
+    })
 }
 
 /// What came to the subscriber of what was sent in the window.
-fn arrivals(
-    receiver: Option<&Receiver>,
-    window: &std::ops::Range<Nanos>,
-    expected: u64,
-) -> Vec<Arrival> {
+fn arrivals(receiver: Option<&Receiver>, window: &Range<Nanos>, expected: u64) -> Vec<Arrival> {
     let Some(receiver) = receiver else {
         return Vec::new();
     };

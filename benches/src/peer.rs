@@ -134,7 +134,7 @@ struct Status {
 struct StatusProcess {
     role: String,
     instance: String,
-    pid: u32,
+    pid: Option<u32>,
 }
 
 /// Sensors of the measured node. The goals for memory are stated for four.
@@ -202,7 +202,7 @@ pub fn ringway(binary: &Path, broker: &str) -> io::Result<Peer> {
         pid,
     } in &status.processes
     {
-        if *pid != peer.child.id() {
+        if let Some(pid) = pid {
             let name = match role.as_str() {
                 "ingest" => format!("ingest {instance}"),
                 role => role.to_owned(),

@@ -82,6 +82,12 @@ impl Report {
         medians.reduce(|sum, median| sum + median)
     }
 
+    /// The highest value of a table; `None` of none.
+    pub fn highest(&self, table: &str) -> Option<f64> {
+        let values = self.of(table).flat_map(|(_, values)| values);
+        values.copied().max_by(f64::total_cmp)
+    }
+
     fn of(&self, table: &str) -> impl Iterator<Item = &(Key, Vec<f64>)> {
         self.figures.iter().filter(move |(key, _)| key.0 == table)
     }

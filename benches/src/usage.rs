@@ -43,6 +43,36 @@ pub fn pss_bytes(pid: u32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("no Pss in smaps_rollup"))
 }
 
+/// Time that all CPUs of the machine were busy since it started, nanoseconds, to 10 ms. Stolen time counts: it is not
+/// ours.
+///
+/// # Errors
+/// When `/proc/stat` cannot be read.
+pub fn machine_busy_ns() -> io::Result<u64> {
+    /// Linux counts for user space in these, whatever its own tick is.
+    const TICK_NS: u64 = 10_000_000;
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    match ticks[..] {
+        [
+            user,
+            nice,
+            system,
+            _idle,
+            _waiting,
+            irq,
+            softirq,
+            stolen,
+            ..,
+        ] => Ok((user + nice + system + irq + softirq + stolen) * TICK_NS),
+        _ => Err(io::Error::other("no CPU times in /proc/stat")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +86,6 @@ mod tests {
             n = std::hint::black_box(n + 1);
         }
         assert!(pss_bytes(pid).unwrap() > 10_000);
+        assert!(machine_busy_ns().unwrap() > 0);
     }
 }

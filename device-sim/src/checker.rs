@@ -5,13 +5,14 @@
 //! declared kill of its supervisor, an alarm of the same device and rule that starts at another report of the same
 //! episode counts for it (`shifted`), and after a declared loss it may be missing (`excused`); both are reported.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
 use crate::delivery::{Delivery, Phase};
 use crate::ledger::{Book, Ledger};
-use crate::truth::Episode;
+use crate::truth::{Episode, What};
 
 /// What is sent just before or after a disturbance may be touched by it, ms.
 const SPREAD_MS: i64 = 15_000;
@@ -116,6 +117,7 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
     let [p50, p99, max] = ledger.latency_ms();
     let book = ledger.open();
     let (shifted, strays) = shifts(&book);
+    let stood_for: HashSet<(Key, Phase)> = shifted.iter().copied().collect();
     let mut verdict = Check {
         summary: Summary {
             devices: book.accounts.len() as u32,
@@ -148,7 +150,7 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
     for (episode, phase, seen) in book.expected() {
         verdict.summary.alarms_raised += 1;
         let key = (episode.device, episode.what, episode.start_ms);
-        if seen || shifted.iter().any(|s| (s.0, s.1) == (key, phase)) || !wanted.alarms {
+        if seen || stood_for.contains(&(key, phase)) || !wanted.alarms {
             continue;
         }
         if book
@@ -181,7 +183,8 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
     verdict
 }
 
-type Key = (u32, crate::truth::What, i64);
+/// Device, matter and start of an episode.
+type Key = (u32, What, i64);
 
 /// Parts what came without an episode of its start into what stands for one all the same, and what is invented.
 fn shifts(book: &Book) -> (Vec<(Key, Phase)>, Vec<&Delivery>) {
@@ -344,7 +347,7 @@ mod tests {
         }
         ledger.delivered(&alarm(1, "sos", "raise", 1));
         let at = Instant::now() + Duration::from_millis(5);
-        ledger.tracked("13900000000", 1_700_000_001_000, at);
+        ledger.tracked("13900000000", 1_700_000_001_000, at, true);
         ledger
     }
 

@@ -59,7 +59,7 @@ pub struct Counts {
     pub duplicates: u64,
     /// Alarms that came before an older one of the same device and journal.
     pub reordered: u64,
-    /// Alarm payloads that could not be read.
+    /// Messages to subscribers that could not be read.
     pub unreadable: u64,
 }
 
@@ -199,11 +199,12 @@ impl Ledger {
         self.open().counts.refused += u64::from(count);
     }
 
-    /// Enters a position that the stream's subscriber saw.
-    pub fn tracked(&self, device: &str, time_ms: i64, at: Instant) {
+    /// Enters a position that the stream's subscriber saw; `news`: pushed just now, not part of a snapshot, so that
+    /// its latency counts.
+    pub fn tracked(&self, device: &str, time_ms: i64, at: Instant, news: bool) {
         let (mut book, ns) = (self.open(), self.since(at));
         if let Some(device) = book.device(device) {
-            book.track(device, time_ms, ns);
+            book.track(device, time_ms, news.then_some(ns));
         }
     }
 
@@ -215,6 +216,11 @@ impl Ledger {
             None => book.counts.unreadable += 1,
         }
         book.flush();
+    }
+
+    /// Counts a message to a subscriber that is not what is documented.
+    pub fn unreadable(&self) {
+        self.open().counts.unreadable += 1;
     }
 
     /// Enters that the runtime has just lost all state, as when its supervisor is killed: what began before may be
@@ -363,7 +369,7 @@ impl Book {
         account.forget();
     }
 
-    fn track(&mut self, device: u32, time_ms: i64, ns: u64) {
+    fn track(&mut self, device: u32, time_ms: i64, ns: Option<u64>) {
         let account = &mut self.accounts[device as usize];
         let at = account
             .entries
@@ -374,7 +380,9 @@ impl Book {
         if i64::from(entry.time_s) * 1000 == time_ms && !entry.tracked {
             entry.tracked = true;
             self.counts.tracked += 1;
-            self.latency.add(ns.saturating_sub(entry.sent_ns) / 1000);
+            if let Some(ns) = ns {
+                self.latency.add(ns.saturating_sub(entry.sent_ns) / 1000);
+            }
         }
         account.forget();
     }

@@ -1,19 +1,31 @@
 //! A fleet of simulated trackers and a checker of what became of their reports.
+//!
+//! On [`roads`] (a generated [`town`] or a real one) each [`vehicle`] drives as the [`scenario`] has it; a [`device`]
+//! sends its [`report`]s as [`jt808`] by the [`schedule`]; the [`fleet`] runs them all. The [`ledger`] notes what was
+//! sent and answered and what the [`subscriber`]s saw; [`truth`] says which alarms that means, and the [`checker`]
+//! judges. Beside them stand a [`broker`] that can misbehave, a [`sink`] for traces and the [`replay`] of recorded
+//! logs. Nothing here is shared with the runtime: neither encoders nor geometry nor rules.
 
 pub mod alarm;
 pub mod broker;
 pub mod checker;
+pub mod cli;
 pub mod delivery;
 pub mod device;
+pub mod fleet;
 pub mod histogram;
 pub mod jt808;
 pub mod ledger;
+mod link;
 pub mod random;
+pub mod replay;
 pub mod report;
 pub mod roads;
 pub mod scenario;
+pub mod schedule;
 pub mod sink;
 pub mod subscriber;
 pub mod town;
 pub mod truth;
+mod unit;
 pub mod vehicle;

@@ -419,7 +419,7 @@ impl Pipeline {
     /// Makes the states of the batch those in the table.
     pub fn switch_states(&mut self) {
         for id in &self.batch.dirty {
-            switch(&mut self.fleet, id);
+            switch(&self.fleet, id);
         }
         if self.resync_wanted {
             self.resync_wanted = false;
@@ -449,12 +449,17 @@ impl Pipeline {
         consumer.wake_producer();
     }
 
-    /// Passes on the outcomes that the uplink has set since: answers devices, lets go of what is safe, and only then
-    /// gives the slots of the records free.
+    /// Passes on the outcomes that the uplink has set since.
     pub fn pass_outcomes(&mut self) {
-        if self.custody.is_idle() {
-            return;
+        self.gather_outcomes();
+        for at in 0..self.settled.len() {
+            self.pass_on(at);
         }
+        self.release_records();
+    }
+
+    /// Looks which records have an outcome now; how many.
+    pub fn gather_outcomes(&mut self) -> usize {
         let slots = u64::from(self.alarms.identity().geometry.slots);
         self.settled.clear();
         for seq in self.custody.pending() {
@@ -463,25 +468,33 @@ impl Pipeline {
                 outcome => self.settled.push((seq, outcome == Outcome::Accepted)),
             }
         }
-        for at in 0..self.settled.len() {
-            let (seq, accepted) = self.settled[at];
-            let Some(settled) = self.custody.settle(seq, accepted) else {
-                continue;
-            };
-            if let Some((origin, accepted)) = settled.answer {
-                self.answer(origin, accepted);
-            }
-            let device = settled.record.device;
-            if settled.accepted && self.fleet.settle(&device, settled.record.event) {
-                switch(&mut self.fleet, &device);
-                self.stats.subtract(Metric::EventsOwed, 1);
-            }
+        self.settled.len()
+    }
+
+    /// Answers the message that waited for an outcome, and lets go of the event if it is safe.
+    pub fn pass_on(&mut self, at: usize) {
+        let (seq, accepted) = self.settled[at];
+        let Some(settled) = self.custody.settle(seq, accepted) else {
+            return;
+        };
+        if let Some((origin, accepted)) = settled.answer {
+            self.answer(origin, accepted);
         }
-        if !self.settled.is_empty() {
-            self.alarms.set_hold(self.custody.hold(self.alarms.tail()));
-            for sensor in &mut self.sensors {
-                sensor.consumer.wake_producer();
-            }
+        let device = settled.record.device;
+        if settled.accepted && self.fleet.settle(&device, settled.record.event) {
+            switch(&self.fleet, &device);
+            self.stats.subtract(Metric::EventsOwed, 1);
+        }
+    }
+
+    /// Gives the slots of records free whose outcome was passed on, and wakes who waits for an answer.
+    pub fn release_records(&mut self) {
+        if self.settled.is_empty() {
+            return;
+        }
+        self.alarms.set_hold(self.custody.hold(self.alarms.tail()));
+        for sensor in &mut self.sensors {
+            sensor.consumer.wake_producer();
         }
     }
 
@@ -559,7 +572,7 @@ impl Sensor {
 }
 
 /// Makes a device's state the one in the table.
-fn switch(fleet: &mut Fleet, id: &DeviceId) {
+fn switch(fleet: &Fleet, id: &DeviceId) {
     if let Err(error) = fleet.switch(id) {
         // Only by names longer than configuration lets through: the table keeps the state before.
         tracing::error!(device = %id, %error, "device state is not kept");
@@ -599,3 +612,6 @@ fn count_standing(stats: &Stats<Metric>, standing: Standing) {
     };
     stats.add(metric, 1);
 }
+
+#[cfg(test)]
+mod tests;

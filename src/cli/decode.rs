@@ -211,7 +211,11 @@ impl Decoded {
     fn add(&mut self, protocol: Protocol, message: Message) {
         self.answer_with(protocol, &message.answer_now);
         self.answer_with(protocol, &message.answer_when_safe);
-        if let Some(reject) = message.refused {
+        // A kind that is not known is a result: the message was sound.
+        let refused = message
+            .refused
+            .filter(|&reject| reject != Reject::UnknownKind);
+        if let Some(reject) = refused {
             return self.fail(reject.into());
         }
         self.messages += 1;

@@ -12,12 +12,14 @@ use super::live::LiveView;
 use super::subscription::{SubscriberId, Subscriptions, Taken};
 
 /// What subscribers wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wake {
     /// There may be something to take.
     News,
-    /// The dispatcher ends: take what is there, say goodbye.
+    /// The dispatcher will end: say so, and go on.
     Closing,
+    /// There will be no more: take what is there, and close.
+    Ended,
 }
 
 /// View and subscriptions.
@@ -58,12 +60,8 @@ impl Feed {
 
     /// Wakes every subscriber that waits.
     pub fn wake(&self, wake: Wake) {
-        // Once closing, for ever closing: a late batch must not undo it.
-        self.wake.send_modify(|last| {
-            if *last == Wake::News {
-                *last = wake;
-            }
-        });
+        // There is no way back: news must not undo that the end was said.
+        self.wake.send_modify(|last| *last = wake.max(*last));
     }
 
     /// Waits for wake-ups from now on.
@@ -108,9 +106,9 @@ impl Subscriber {
         taken.alarms_dropped += now.alarms_dropped;
     }
 
-    /// Whether the dispatcher ends.
-    pub fn closing(&self) -> bool {
-        *self.wake.borrow() == Wake::Closing
+    /// What was said last.
+    pub fn wake(&self) -> Wake {
+        *self.wake.borrow()
     }
 
     /// Waits until there may be something to take, or the dispatcher ends.

@@ -23,6 +23,7 @@ use super::assets::ASSETS;
 use super::feed::Feed;
 use super::filter::{self, BoundingBox};
 use super::{json, stream as live_stream};
+use crate::stats::{DispatcherMetric, Stats};
 
 /// Vehicles written to a GeoJSON answer at a time; pushes go between.
 const CHUNK_VEHICLES_MAX: usize = 500;
@@ -43,6 +44,8 @@ pub struct Site {
     pub roads: Option<Bytes>,
     /// Whether only this machine can connect.
     pub loopback: bool,
+    /// Where requests are counted.
+    pub stats: Stats<DispatcherMetric>,
 }
 
 type Shared = State<Arc<Site>>;
@@ -71,6 +74,7 @@ pub fn router(site: Arc<Site>) -> Router {
 
 /// Refuses requests that were sent to another name, and marks every answer.
 async fn guard(State(site): Shared, request: Request, next: Next) -> Response {
+    site.stats.add(DispatcherMetric::Requests, 1);
     let mut response = if site.loopback && !host_is_local(request.headers()) {
         refuse(
             StatusCode::MISDIRECTED_REQUEST,
@@ -246,6 +250,7 @@ async fn stream(
         );
     }
     let Some(subscriber) = site.feed.subscribe() else {
+        site.stats.add(DispatcherMetric::SubscribersRefused, 1);
         return refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             "there are too many subscribers",

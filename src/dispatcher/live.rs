@@ -77,8 +77,8 @@ impl LiveView {
         }
     }
 
-    /// Takes a frame from the ring. `sensor` may be unknown; then the last known one stands.
-    pub fn apply_track(&mut self, frame: &Frame, sensor: Option<&str>) -> Applied {
+    /// Takes a frame from the ring. It does not say its sensor: the one last told by an event or the table stands.
+    pub fn apply_track(&mut self, frame: &Frame) -> Applied {
         let Some((slot, new)) = self.slot(&frame.device) else {
             return Applied::Full;
         };
@@ -88,7 +88,6 @@ impl LiveView {
         }
         vehicle.fix = frame.fix;
         vehicle.received_ms = frame.received_ms;
-        vehicle.set_sensor(sensor.unwrap_or(""));
         // A momentary bit is never cleared by an event: it is open as long as the device keeps saying so.
         let reported = Alarms(frame.held.0 | frame.momentary.0);
         vehicle
@@ -127,7 +126,7 @@ impl LiveView {
         Applied::Changed(slot)
     }
 
-    /// Takes what the state table says. An older state changes nothing: the table is switched after the ring is
+    /// Takes what the state table says. Another sensor alone is no news; it goes out with the next track. An older state changes nothing: the table is switched after the ring is
     /// written, so its open alarms may be behind as well.
     pub fn resync(&mut self, state: State) -> Applied {
         let Some((slot, new)) = self.slot(&state.device) else {
@@ -139,6 +138,8 @@ impl LiveView {
             let same_alarms = vehicle.open.iter().map(|open| open.id);
             let same = told == known && same_alarms.eq(state.open.iter().map(|open| open.id));
             if same || told < known {
+                vehicle.set_sensor(&state.sensor);
+                self.write(slot);
                 return Applied::Known;
             }
         }
@@ -154,6 +155,22 @@ impl LiveView {
     /// Count of vehicles; slots are `0..len`.
     pub fn len(&self) -> usize {
         self.vehicles.len()
+    }
+
+    /// Whose a slot is.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    pub fn device(&self, slot: Slot) -> &DeviceId {
+        &self.vehicles[slot as usize].device
+    }
+
+    /// The sensor that a vehicle's last fix came in by; empty: not told yet.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    pub fn sensor(&self, slot: Slot) -> &str {
+        &self.vehicles[slot as usize].sensor
     }
 
     /// The latest track of a vehicle as JSON.
@@ -355,33 +372,24 @@ pub mod tests {
     #[test]
     fn a_vehicle_never_moves_backwards_in_time() {
         let mut view = LiveView::new(10);
-        assert_eq!(
-            view.apply_track(&frame("a", 2_000), Some("s")),
-            Applied::Changed(0)
-        );
-        assert_eq!(
-            view.apply_track(&frame("a", 1_000), Some("s")),
-            Applied::Known
-        );
-        assert_eq!(
-            view.apply_track(&frame("b", 1_000), None),
-            Applied::Changed(1)
-        );
+        assert_eq!(view.apply_track(&frame("a", 2_000)), Applied::Changed(0));
+        assert_eq!(view.apply_track(&frame("a", 1_000)), Applied::Known);
+        assert_eq!(view.apply_track(&frame("b", 1_000)), Applied::Changed(1));
         assert!(view.track(0).contains("00:00:02.000"));
     }
 
     #[test]
     fn a_full_view_refuses_new_vehicles_and_serves_known_ones() {
         let mut view = LiveView::new(1);
-        assert_eq!(view.apply_track(&frame("a", 1), None), Applied::Changed(0));
-        assert_eq!(view.apply_track(&frame("b", 1), None), Applied::Full);
-        assert_eq!(view.apply_track(&frame("a", 2), None), Applied::Changed(0));
+        assert_eq!(view.apply_track(&frame("a", 1)), Applied::Changed(0));
+        assert_eq!(view.apply_track(&frame("b", 1)), Applied::Full);
+        assert_eq!(view.apply_track(&frame("a", 2)), Applied::Changed(0));
     }
 
     #[test]
     fn a_raised_alarm_is_open_until_it_is_cleared() {
         let mut view = LiveView::new(10);
-        view.apply_track(&frame("a", 1_000), None);
+        view.apply_track(&frame("a", 1_000));
         view.apply_event(&event(
             "a",
             AlarmKind::Overspeed,
@@ -403,7 +411,7 @@ pub mod tests {
             Phase::Raise,
             1_000,
         ));
-        view.apply_track(&frame("a", 2_000), None);
+        view.apply_track(&frame("a", 2_000));
         assert_eq!(alarms_of(&view, 0), ["overspeed", "geofence"]);
         view.apply_event(&event(
             "a",
@@ -433,13 +441,13 @@ pub mod tests {
             let raised = event("a", AlarmKind::Sos, "device", Phase::Raise, 1_000);
             if event_first {
                 view.apply_event(&raised);
-                view.apply_track(&sos, None);
+                view.apply_track(&sos);
             } else {
-                view.apply_track(&sos, None);
+                view.apply_track(&sos);
                 view.apply_event(&raised);
             }
             assert_eq!(alarms_of(&view, 0), ["sos"]);
-            view.apply_track(&frame("a", 2_000), None);
+            view.apply_track(&frame("a", 2_000));
             assert_eq!(alarms_of(&view, 0), [""; 0]);
         }
     }
@@ -447,7 +455,7 @@ pub mod tests {
     #[test]
     fn a_late_event_opens_nothing() {
         let mut view = LiveView::new(10);
-        view.apply_track(&frame("a", 9_000), None);
+        view.apply_track(&frame("a", 9_000));
         let mut late = event("a", AlarmKind::Overspeed, "overspeed", Phase::Raise, 1_000);
         late.late = true;
         assert_eq!(view.apply_event(&late), Applied::Known);
@@ -457,7 +465,7 @@ pub mod tests {
     #[test]
     fn a_resync_takes_what_is_newer_and_leaves_what_is_older() {
         let mut view = LiveView::new(10);
-        view.apply_track(&frame("a", 2_000), Some("s"));
+        view.apply_track(&frame("a", 2_000));
         let state = |time_ms: i64, open: &[Event]| State {
             device: device("a"),
             sensor: "table".into(),

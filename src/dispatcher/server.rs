@@ -23,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 use tracing::warn;
 
+use crate::stats::{DispatcherMetric, Stats};
+
 /// Time for the head of a request, and for which a connection may be idle between requests.
 const HEAD_MAX: Duration = Duration::from_secs(15);
 
@@ -42,7 +44,12 @@ pub struct Limits {
 }
 
 /// Accepts until dropped. Connections live on in tasks of their own.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stats: Stats<DispatcherMetric>,
+) {
     let permits = Arc::new(Semaphore::new(limits.connections_max));
     loop {
         let permit = Arc::clone(&permits)
@@ -51,7 +58,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits) {
             .expect("nobody closes the semaphore");
         match listener.accept().await {
             Ok((stream, _)) => {
-                let connection = Connection::new(stream, limits.stalled, permit);
+                let connection = Connection::new(stream, limits.stalled, permit, stats.clone());
                 let service = TowerToHyperService::new(router.clone());
                 tokio::spawn(async move {
                     let _ = http1::Builder::new()
@@ -77,20 +84,28 @@ struct Connection {
     stalled: Duration,
     /// Runs while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
+    stats: Stats<DispatcherMetric>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, stalled: Duration, permit: OwnedSemaphorePermit) -> Connection {
+    fn new(
+        stream: TcpStream,
+        stalled: Duration,
+        permit: OwnedSemaphorePermit,
+        stats: Stats<DispatcherMetric>,
+    ) -> Connection {
         // A fix must not wait for the acknowledgement of the one before it. Neither option can fail on a TCP socket
         // that is still there, and one that is not is noticed at the first write.
         let _ = stream.set_nodelay(true);
-        let stalled_ms = u32::try_from(stalled.as_millis()).unwrap_or(u32::MAX);
-        let _ = setsockopt(&stream.as_fd(), sockopt::TcpUserTimeout, &stalled_ms);
+        // For who vanished with everything still in the kernel's buffers; later than our own deadline, which counts.
+        let vanished_ms = u32::try_from(2 * stalled.as_millis()).unwrap_or(u32::MAX);
+        let _ = setsockopt(&stream.as_fd(), sockopt::TcpUserTimeout, &vanished_ms);
         Connection {
             stream,
             stalled,
             deadline: None,
+            stats,
             _permit: permit,
         }
     }
@@ -110,6 +125,7 @@ impl Connection {
             .deadline
             .get_or_insert_with(|| Box::pin(sleep(stalled)));
         ready!(deadline.as_mut().poll(context));
+        self.stats.add(DispatcherMetric::SubscribersCutOff, 1);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -8,12 +8,15 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
 use futures_util::SinkExt;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::feed::Subscriber;
+use super::feed::{Subscriber, Wake};
 
 /// Quiet time after which a subscriber is pinged, so that one that vanished is noticed.
 const PING_AFTER: Duration = Duration::from_secs(20);
+
+/// Time for the other side's close, so that what was written before is not lost to a reset.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// Said before a drain.
 const CLOSING: Utf8Bytes = Utf8Bytes::from_static("{\"type\":\"closing\"}");
@@ -27,8 +30,15 @@ pub async fn serve(mut socket: WebSocket, mut subscriber: Subscriber) {
 async fn push(socket: &mut WebSocket, subscriber: &mut Subscriber) -> Result<(), axum::Error> {
     let mut messages: Vec<Bytes> = Vec::new();
     let mut ping_at = Instant::now() + PING_AFTER;
+    let mut told = false;
     loop {
+        // Before taking: what was pushed before the end was said is then taken after it was seen.
+        let wake = subscriber.wake();
         subscriber.take(&mut messages);
+        if wake >= Wake::Closing && !std::mem::replace(&mut told, true) {
+            socket.feed(Message::Text(CLOSING)).await?;
+            socket.flush().await?;
+        }
         if !messages.is_empty() {
             for message in messages.drain(..) {
                 let text = Utf8Bytes::try_from(message).map_err(axum::Error::new)?;
@@ -38,8 +48,8 @@ async fn push(socket: &mut WebSocket, subscriber: &mut Subscriber) -> Result<(),
             ping_at = Instant::now() + PING_AFTER;
             continue;
         }
-        if subscriber.closing() {
-            return say_goodbye(socket).await;
+        if wake == Wake::Ended {
+            return close(socket, close_code::AWAY, "the dispatcher ends").await;
         }
         tokio::select! {
             () = subscriber.changed() => {}
@@ -60,18 +70,15 @@ async fn push(socket: &mut WebSocket, subscriber: &mut Subscriber) -> Result<(),
     }
 }
 
-async fn say_goodbye(socket: &mut WebSocket) -> Result<(), axum::Error> {
-    socket.feed(Message::Text(CLOSING)).await?;
-    close(socket, close_code::AWAY, "the dispatcher ends").await
-}
-
-/// Closes, and waits for the other side's close, so that what was written before is not lost to a reset.
+/// Closes from this side.
 async fn close(socket: &mut WebSocket, code: u16, why: &'static str) -> Result<(), axum::Error> {
     let frame = CloseFrame {
         code,
         reason: Utf8Bytes::from_static(why),
     };
     socket.send(Message::Close(Some(frame))).await?;
-    while let Some(Ok(_)) = socket.recv().await {}
+    let answer = async { while let Some(Ok(_)) = socket.recv().await {} };
+    // Without an answer the connection just ends.
+    let _ = timeout(CLOSE_MAX, answer).await;
     Ok(())
 }

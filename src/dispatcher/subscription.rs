@@ -357,7 +357,7 @@ mod tests {
         fn moves(&mut self, vehicle: usize) {
             self.time_ms += 1;
             let frame = frame(&format!("v{vehicle}"), self.time_ms);
-            let Applied::Changed(slot) = self.view.apply_track(&frame, None) else {
+            let Applied::Changed(slot) = self.view.apply_track(&frame) else {
                 panic!("time only grows");
             };
             self.subscriptions.push_track(slot, self.view.track(slot));

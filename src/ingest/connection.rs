@@ -168,9 +168,11 @@ impl Connections {
     /// The connection, if it is still open.
     pub fn get(&mut self, key: Key) -> Option<&mut Connection> {
         let slot = self.slots.get_mut(key.index as usize)?;
-        (slot.generation == key.generation)
-            .then(|| slot.connection.as_deref_mut())
-            .flatten()
+        if slot.generation == key.generation {
+            slot.connection.as_deref_mut()
+        } else {
+            None
+        }
     }
 
     /// Accepts what waits, within the limits; returns how many. `session` makes the session of each.
@@ -440,5 +442,80 @@ impl Connection {
         self.sent = 0;
         self.blocked_ms = None;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::epoll::EpollCreateFlags;
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    use super::*;
+    use crate::protocol::{Protocol, Settings};
+
+    fn session() -> Session {
+        Session::new(Protocol::Jt808, &Settings::default())
+    }
+
+    /// A device that never reads, with small buffers in the kernel, and its connection here.
+    fn deaf_device() -> (Connections, Key, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        setsockopt(&listener, sockopt::SndBuf, &4096).unwrap();
+        let device = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        setsockopt(&device, sockopt::RcvBuf, &4096).unwrap();
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let mut connections = Connections::new(epoll, listener, 10, 1_000_000).unwrap();
+        while connections.accept(0, session).unwrap() == 0 {
+            std::thread::yield_now();
+        }
+        let key = connections.keys()[0];
+        (connections, key, device)
+    }
+
+    #[test]
+    fn answers_left_unread_stop_the_reading_and_later_end_the_connection() {
+        let (mut connections, key, _device) = deaf_device();
+        while connections.get(key).unwrap().readable() {
+            connections.answer(key, vec![0x7e; 1000]);
+            connections.flush(5, |why| panic!("closed: {why:?}"));
+        }
+        let mut closed = Vec::new();
+        connections.sweep(1_005 + UNREAD_ANSWER_MS_MAX - 1_001, |why| closed.push(why));
+        assert_eq!(closed, []);
+        connections.sweep(1_005 + UNREAD_ANSWER_MS_MAX, |why| closed.push(why));
+        assert_eq!((closed, connections.open()), (vec![Closed::Unread], 0));
+    }
+
+    #[test]
+    fn more_unread_answers_than_the_limit_end_the_connection_at_once() {
+        let (mut connections, key, _device) = deaf_device();
+        let mut closed = Vec::new();
+        for _ in 0..10_000 {
+            connections.answer(key, vec![0x7e; 1000]);
+            connections.flush(5, |why| closed.push(why));
+        }
+        assert_eq!(closed, [Closed::Unread]);
+        assert!(connections.get(key).is_none());
+    }
+
+    #[test]
+    fn an_idle_connection_holds_little() {
+        // 1.5 KB is the goal for all that an idle connection takes here; while idle it owns no further memory.
+        let bytes = size_of::<Connection>() + size_of::<Slot>();
+        assert!(bytes <= 1024, "{bytes}");
+    }
+
+    #[test]
+    fn a_key_names_one_connection_for_ever() {
+        let (mut connections, key, _device) = deaf_device();
+        assert_eq!(Key::from_token(key.token()), key);
+        connections.close(key);
+        let address = connections.listener.local_addr().unwrap();
+        let _other = TcpStream::connect(address).unwrap();
+        while connections.accept(0, session).unwrap() == 0 {
+            std::thread::yield_now();
+        }
+        assert!(connections.get(key).is_none());
+        assert_eq!(connections.keys()[0].index, key.index);
     }
 }

@@ -43,8 +43,9 @@ pub struct Replay {
     buffer_offset: u64,
     ended: bool,
     next: Option<Due>,
-    /// Where a successor is to go on.
+    /// Where a successor is to go on, and from where once the stalled message is through.
     played_to: u64,
+    played_to_next: u64,
 }
 
 /// The next message that has reports.
@@ -84,6 +85,7 @@ impl Replay {
             ended: false,
             next: None,
             played_to: buffer_offset,
+            played_to_next: buffer_offset,
         })
     }
 
@@ -96,9 +98,7 @@ impl Replay {
         self.tally.ready();
         while !self.wake.drain() {
             self.play()?;
-            if !self.publisher.stalled() {
-                self.file.seek(SeekFrom::Start(self.played_to))?;
-            }
+            self.file.seek(SeekFrom::Start(self.played_to))?;
             let now_ns = clock::monotonic_ns();
             self.tally.beat(now_ns, 0, 0, self.publisher.figures());
             self.sleep()?;
@@ -114,10 +114,11 @@ impl Replay {
             if self.publisher.stalled() && self.publisher.resume().is_none() {
                 return Ok(());
             }
+            self.played_to = self.played_to_next;
             let now_ns = clock::monotonic_ns();
             match self.next.take_if(|due| due.at_ns <= now_ns) {
                 Some(due) => {
-                    self.played_to = due.offset;
+                    self.played_to_next = due.offset;
                     self.publish(due.message, now_ns);
                 }
                 None if self.next.is_some() || self.ended => return Ok(()),

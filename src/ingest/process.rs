@@ -19,8 +19,11 @@ use crate::config::{Input, SensorSettings};
 use crate::frame::DeviceId;
 use crate::protocol;
 use crate::ring::{AttachError, Identity, Producer, RingFds};
-use crate::role::Node;
+use crate::role::{Duty, End, Node, Purpose, exit};
+use crate::stats::Stats;
+use crate::sys::clock;
 use crate::sys::control::{Channel, ControlError};
+use crate::sys::start::Started;
 
 /// Why an ingest ends before it is told to.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +53,7 @@ pub struct Limits {
 }
 
 /// What an ingest works with.
-pub struct Setup {
+pub(super) struct Setup {
     /// The node, whose name keys authentication codes.
     pub node: Node,
     /// The sensor.
@@ -65,13 +68,69 @@ pub struct Setup {
     pub control: Channel,
     /// The statistics page.
     pub tally: Tally,
+    /// The lock on the state directory, if this process holds it too.
+    pub lock: Option<OwnedFd>,
 }
 
-/// Serves one sensor until it is drained.
-///
-/// # Errors
-/// What keeps it from serving.
-pub fn serve(setup: Setup) -> Result<(), IngestError> {
+/// Serves the sensor that the supervisor assigned until it is drained, and returns the exit code.
+pub fn run(started: Started) -> i32 {
+    let sensor = started.assignment.instance.clone();
+    let restarts = started.assignment.restarts;
+    tracing::info!(sensor, restarts, "ingest starts");
+    match Setup::of(started).and_then(serve) {
+        Ok(()) => {
+            tracing::info!(sensor, "ingest ends");
+            exit::OK
+        }
+        Err(error) => {
+            tracing::error!(sensor, "{error}");
+            error.exit_code()
+        }
+    }
+}
+
+impl IngestError {
+    fn exit_code(&self) -> i32 {
+        match self {
+            IngestError::Input(_) => exit::IO,
+            _ => exit::SOFTWARE,
+        }
+    }
+}
+
+impl Setup {
+    fn of(started: Started) -> Result<Setup, IngestError> {
+        let missing = IngestError::Assignment;
+        let Duty::Ingest(settings) = started.assignment.duty else {
+            return Err(missing("the sensor"));
+        };
+        let instance = &started.assignment.instance;
+        let stats = Stats::attach(started.page.as_fd(), instance, clock::wall_ms())?;
+        let (assigned, ring) = started
+            .rings
+            .into_iter()
+            .find(|(ring, _)| ring.purpose == Purpose::Sensor && ring.end == End::Producer)
+            .ok_or(missing("the ring"))?;
+        let input = started.fds.into_iter().next();
+        Ok(Setup {
+            node: started.assignment.node,
+            tally: Tally::new(stats, settings.protocol),
+            settings,
+            input: input.ok_or(missing("the input"))?,
+            ring,
+            identity: Identity {
+                ring: assigned.ring,
+                birth: assigned.birth,
+                geometry: assigned.geometry,
+            },
+            control: started.control,
+            lock: Some(started.lock),
+        })
+    }
+}
+
+/// The part of [`run`] that needs no supervisor.
+pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
     let Setup {
         node,
         settings,
@@ -80,6 +139,7 @@ pub fn serve(setup: Setup) -> Result<(), IngestError> {
         identity,
         control,
         tally,
+        lock: _held,
     } = setup;
     let producer = Producer::attach_as(&ring, &identity)?;
     let decoding = decoding(&settings, &node);

@@ -119,3 +119,65 @@ impl std::fmt::Debug for Session {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three sentences of two moments, with their checks by the rule of NMEA 0183 (XOR between `$` and `*`).
+    const LINES: &[u8] =
+        b"$GPRMC,083559.00,A,4717.11437,N,00833.91522,E,0.004,77.52,091202,,,A*57\r\n\
+        rubbish\r\n\
+        $GPRMC,083600.00,A,4717.11438,N,00833.91523,E,0.004,77.52,091202,,,A*56\r\n";
+
+    /// Feeds pieces as a connection does, and collects what comes.
+    fn fed(pieces: &[&[u8]]) -> (Vec<Message>, Vec<Reject>) {
+        let mut session = Session::new(Protocol::Nmea, &Settings::default());
+        let (mut messages, mut refused) = (Vec::new(), Vec::new());
+        let mut buffer = [0; 4096];
+        for piece in pieces {
+            let (kept, _) = session.put_kept(&mut buffer);
+            buffer[kept..kept + piece.len()].copy_from_slice(piece);
+            let bytes = &buffer[..kept + piece.len()];
+            let mut taken = 0;
+            loop {
+                match session.next(&bytes[taken..], ReadAt::default()) {
+                    Next::Message { consumed, message } => {
+                        messages.push(message);
+                        taken += consumed;
+                    }
+                    Next::Refused { consumed, reason } => {
+                        refused.push(reason);
+                        taken += consumed;
+                    }
+                    Next::Incomplete => break,
+                }
+            }
+            session.keep(&bytes[taken..], ReadAt::default());
+        }
+        messages.extend(session.flush());
+        (messages, refused)
+    }
+
+    #[test]
+    fn a_stream_split_at_any_byte_gives_the_same() {
+        let whole = fed(&[LINES]);
+        let reports = whole.0.iter().map(|message| message.reports.len());
+        assert_eq!((reports.sum::<usize>(), whole.1.len()), (2, 1), "{whole:?}");
+        for at in 0..=LINES.len() {
+            let (head, tail) = LINES.split_at(at);
+            assert_eq!(fed(&[head, tail]), whole, "split at {at}");
+        }
+        let single: Vec<&[u8]> = LINES.chunks(1).collect();
+        assert_eq!(fed(&single), whole);
+    }
+
+    #[test]
+    fn nothing_is_held_for_a_stream_between_two_messages() {
+        let mut session = Session::new(Protocol::Nmea, &Settings::default());
+        session.keep(b"$GPRMC", ReadAt::default());
+        assert_eq!(session.put_kept(&mut [0; 16]).0, 6);
+        session.keep(b"", ReadAt::default());
+        assert_eq!(session.kept.capacity(), 0);
+    }
+}

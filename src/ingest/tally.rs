@@ -2,7 +2,7 @@
 
 use super::connection::Closed;
 use super::publishing::{Figures, Stall};
-use crate::protocol::Reject;
+use crate::protocol::{Protocol, Reject};
 use crate::stats::{IngestMetric, Stats};
 use crate::sys::clock;
 
@@ -13,8 +13,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts on `stats`.
-    pub fn new(stats: Stats<IngestMetric>) -> Tally {
+    /// Counts on `stats` for a sensor that speaks `protocol`.
+    pub fn new(stats: Stats<IngestMetric>, protocol: Protocol) -> Tally {
+        let speaks = match protocol {
+            Protocol::Jt808 => IngestMetric::SpeaksJt808,
+            Protocol::Nmea => IngestMetric::SpeaksNmea,
+        };
+        stats.set(speaks, 1);
         Tally {
             stats,
             published: Figures::default(),

@@ -165,8 +165,8 @@ impl Tcp {
         }
         let awaited = self.publisher.awaited() > 0;
         let reading = drain_until_ms.is_none() && !self.publisher.stalled();
-        let may_sleep =
-            self.publisher.nap_begin(!loaded) && !(reading && !self.resumable.is_empty());
+        let idle = self.publisher.nap_begin(!loaded);
+        let may_sleep = idle && (self.resumable.is_empty() || !reading);
         let timeout = if !may_sleep {
             Duration::ZERO
         } else if loaded && awaited {

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::process::{IngestError, Setup, serve};
 use super::tally::Tally;
 use crate::config::{Ack, Input, SensorSettings};
@@ -91,12 +93,13 @@ impl Site {
                 site: "test".to_owned(),
                 name: "node".to_owned(),
             },
+            tally: Tally::new(stats, settings.protocol),
             settings,
             input: self.input.try_clone().unwrap(),
             ring: self.owner.producer_fds().unwrap(),
             identity: self.owner.identity(),
             control: theirs,
-            tally: Tally::new(stats),
+            lock: None,
         };
         let thread = std::thread::spawn(move || serve(setup));
         let ready = control.recv::<FromChild>().unwrap();
@@ -196,7 +199,7 @@ fn location(alarms: u32, second: u8) -> Vec<u8> {
     body.extend(12_u16.to_be_bytes());
     body.extend(500_u16.to_be_bytes());
     body.extend(90_u16.to_be_bytes());
-    let bcd = second / 10 << 4 | second % 10;
+    let bcd = (second / 10) * 16 + second % 10;
     body.extend([0x24, 0x05, 0x17, 0x08, 0x30, bcd]);
     body
 }
@@ -403,7 +406,10 @@ fn a_flood_into_a_full_ring_stops_the_sender_and_loses_nothing() {
     let mut settings = settings();
     settings.ack = Ack::Received;
     let running = site.start(settings);
+    // Small buffers in the kernel, or the flood takes its time.
+    setsockopt(&site.input, sockopt::RcvBuf, &(32 * 1024)).unwrap();
     let mut device = site.connect();
+    setsockopt(&device, sockopt::SndBuf, &(32 * 1024)).unwrap();
     device.set_nonblocking(true).unwrap();
 
     // Nobody reads the ring: sooner or later the kernel takes no more of the device's bytes.
@@ -415,7 +421,7 @@ fn a_flood_into_a_full_ring_stops_the_sender_and_loses_nothing() {
         assert!(Instant::now() < give_up, "the sender is never stopped");
         if wire.is_empty() {
             wire = report(sent);
-            sent = sent.wrapping_add(1);
+            sent += 1;
         }
         match device.write(&wire) {
             Ok(bytes) => {
@@ -602,5 +608,115 @@ fn who_says_nothing_is_closed() {
     let mut device = site.connect();
     assert_closed(&mut device);
     site.counted(IngestMetric::ClosedIdle, 1);
+    running.drain();
+}
+
+/// An NMEA 0183 sentence with its check.
+fn sentence(text: &str) -> String {
+    let check = text.bytes().fold(0, |sum, byte| sum ^ byte);
+    format!("${text}*{check:02X}\r\n")
+}
+
+fn rmc(second: u32) -> String {
+    sentence(&format!(
+        "GPRMC,0835{second:02}.00,A,4717.11437,N,00833.91522,E,0.004,77.52,091202,,,A"
+    ))
+}
+
+fn receiver(input: Input) -> SensorSettings {
+    SensorSettings {
+        input,
+        protocol: Protocol::Nmea,
+        device: Some("van-1".to_owned()),
+        ..settings()
+    }
+}
+
+fn seconds(frames: &[(u64, Frame)]) -> Vec<i64> {
+    frames
+        .iter()
+        .map(|(_, frame)| frame.fix.time_ms / 1000 % 60)
+        .collect()
+}
+
+#[test]
+fn the_last_moment_of_a_receiver_that_falls_silent_is_not_held_back() {
+    let mut site = Site::listening(ROOM);
+    let running = site.start(receiver(Input::Tcp {
+        listen: String::new(),
+        connections_max: 10,
+        idle_ms: 60_000,
+    }));
+    let mut device = site.connect();
+    for second in [1, 2] {
+        device.write_all(rmc(second).as_bytes()).unwrap();
+    }
+    let frames = site.frames(2);
+    assert_eq!(seconds(&frames), [1, 2]);
+    assert_eq!(frames[0].1.device.as_str(), "van-1");
+    assert!(!frames[0].1.flags.has(FrameFlags::AWAITS_ANSWER));
+    running.drain();
+}
+
+fn recording(name: &str, seconds: std::ops::Range<u32>) -> (tempfile::TempDir, std::fs::File) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    let text: String = seconds.map(rmc).collect();
+    std::fs::write(&path, text).unwrap();
+    let file = std::fs::File::open(path).unwrap();
+    (folder, file)
+}
+
+fn replay(speed: f64) -> SensorSettings {
+    receiver(Input::File {
+        path: String::new(),
+        speed,
+    })
+}
+
+#[test]
+fn a_recording_is_replayed_to_the_end_in_order() {
+    let (_folder, file) = recording("log.nmea", 0..50);
+    let mut site = Site::with_input(ROOM, file.into());
+    let running = site.start(replay(0.0));
+    let expected: Vec<i64> = (0..50).collect();
+    assert_eq!(seconds(&site.frames(50)), expected);
+    running.drain();
+    assert!(site.consumer.closed());
+}
+
+#[test]
+fn a_successor_goes_on_in_the_recording_where_the_ring_was_full() {
+    let (_folder, file) = recording("log.nmea", 0..50);
+    let small = Geometry {
+        slots: 16,
+        stride: 512,
+        answers: 0,
+    };
+    let mut site = Site::with_input(small, file.into());
+    let running = site.start(replay(0.0));
+    site.counted(IngestMetric::StalledRing, 1);
+    running.drain();
+    let before = seconds(&site.frames(16));
+
+    site.owner.set_generation().unwrap();
+    let running = site.start(replay(0.0));
+    let first = site.frames(1);
+    let rest = 49 - seconds(&first)[0] as usize;
+    let after = seconds(&[first, site.frames(rest)].concat());
+    running.drain();
+    let mut all = [before, after].concat();
+    all.dedup();
+    assert_eq!(all, (0..50).collect::<Vec<i64>>(), "none is left out");
+}
+
+#[test]
+fn a_recording_in_its_own_time_takes_its_time() {
+    let (_folder, file) = recording("log.nmea", 0..6);
+    let mut site = Site::with_input(ROOM, file.into());
+    let begin = Instant::now();
+    let running = site.start(replay(10.0));
+    assert_eq!(seconds(&site.frames(6)), [0, 1, 2, 3, 4, 5]);
+    assert!(begin.elapsed() >= Duration::from_millis(490));
     running.drain();
 }

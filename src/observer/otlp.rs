@@ -57,8 +57,13 @@ pub enum ExportError {
     #[error("collector is away or busy (status {0})")]
     Away(u16),
     /// The collector will never take these spans.
-    #[error("collector refused the spans (status {0})")]
-    Refused(u16),
+    #[error("collector refused {spans} spans (status {status})")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// How many.
+        spans: usize,
+    },
 }
 
 /// Spans on their way, by service. What was taken by the collector leaves it.
@@ -78,11 +83,6 @@ impl Batch {
     /// Spans that the fullest request would have.
     pub fn request_spans(&self) -> usize {
         self.services.values().map(Vec::len).max().unwrap_or(0)
-    }
-
-    /// Spans not yet taken.
-    pub fn len(&self) -> usize {
-        self.services.values().map(Vec::len).sum()
     }
 
     /// Whether all was taken.
@@ -156,9 +156,10 @@ impl Exporter {
         let status = self.client.status.load(Ordering::Relaxed);
         let outcome = match (result, status) {
             (Ok(()), _) => Ok(spans.len()),
-            (Err(_), 400..=499) if !matches!(status, 408 | 429) => {
-                Err(ExportError::Refused(status))
-            }
+            (Err(_), 400..=499) if !matches!(status, 408 | 429) => Err(ExportError::Refused {
+                status,
+                spans: spans.len(),
+            }),
             (Err(_), _) => return Err(ExportError::Away(status)),
         };
         batch.services.pop_first();

@@ -65,6 +65,9 @@ pub enum RecordFault {
     /// No such sensor.
     #[error("sensor is not known")]
     Sensor,
+    /// A trace without an alarm that the ratio does not pick.
+    #[error("trace is not one that is sampled")]
+    Unsampled,
 }
 
 /// The wall clock as a distance from the monotonic one.
@@ -81,11 +84,17 @@ impl WallClock {
     }
 }
 
-/// Whether a record may become spans, at the monotonic time `now_ns`.
+/// Whether a record may become spans, at the monotonic time `now_ns`. One in `one_in` traces without an alarm is
+/// wanted; whether this is one is worked out anew from its id.
 ///
 /// # Errors
 /// The first fault found.
-pub fn check(record: &TraceRecord, sensors: &Sensors, now_ns: u64) -> Result<(), RecordFault> {
+pub fn check(
+    record: &TraceRecord,
+    sensors: &Sensors,
+    one_in: u32,
+    now_ns: u64,
+) -> Result<(), RecordFault> {
     let (head, sensor) = match record {
         TraceRecord::Pushed { head, sensor, .. } | TraceRecord::Journalled { head, sensor, .. } => {
             (head, Some(sensor))
@@ -96,6 +105,9 @@ pub fn check(record: &TraceRecord, sensors: &Sensors, now_ns: u64) -> Result<(),
         return Err(RecordFault::ZeroId);
     }
     let Some(sensor) = sensor else { return Ok(()) };
+    if matches!(record, TraceRecord::Pushed { .. }) && !head.in_ratio(one_in) {
+        return Err(RecordFault::Unsampled);
+    }
     if !sensors.contains_key(sensor) {
         return Err(RecordFault::Sensor);
     }
@@ -488,7 +500,7 @@ mod tests {
         let fault = |change: fn(&mut TraceHead)| {
             let mut head = head();
             change(&mut head);
-            check(&journalled(head), &sensors(), now)
+            check(&journalled(head), &sensors(), 0, now)
         };
         assert_eq!(fault(|_| ()), Ok(()));
         assert_eq!(fault(|h| h.trace_id = 0), Err(RecordFault::ZeroId));
@@ -497,8 +509,23 @@ mod tests {
         assert_eq!(fault(|h| h.stamps[3] = 70), Err(RecordFault::Stamps));
         assert_eq!(fault(|h| h.stamps = [0; 6]), Err(RecordFault::Stamps));
         assert_eq!(fault(|h| h.t0_ns = u64::MAX), Err(RecordFault::Stamps));
-        let other = check(&journalled(head()), &Sensors::new(), now);
+        let other = check(&journalled(head()), &Sensors::new(), 0, now);
         assert_eq!(other, Err(RecordFault::Sensor));
+    }
+
+    #[test]
+    fn a_trace_without_an_alarm_is_taken_only_if_its_id_is_in_the_ratio() {
+        let pushed = TraceRecord::Pushed {
+            head: TraceHead {
+                trace_id: 1 << 64 | 30,
+                ..head()
+            },
+            device: DeviceId::new(b"1").unwrap(),
+            sensor: "fleet".to_owned(),
+        };
+        let fault = |one_in| check(&pushed, &sensors(), one_in, 1_000_000);
+        assert_eq!([fault(10), fault(1)], [Ok(()); 2]);
+        assert_eq!([fault(7), fault(0)], [Err(RecordFault::Unsampled); 2]);
     }
 
     #[test]

@@ -183,11 +183,7 @@ impl Session {
             0x0702 => self.done(header, "driver"),
             0x0705 => self.done(header, "can"),
             0x0800 => self.done(header, "media_event"),
-            _ => {
-                let mut message = header.message("unknown");
-                self.general_response(&mut message.answer_now, header, NOT_SUPPORTED);
-                message
-            }
+            _ => self.refuse(header, "unknown", NOT_SUPPORTED, Reject::UnknownKind),
         }
     }
 

@@ -12,7 +12,7 @@ mod standard;
 mod vendor;
 
 use self::epoch::{DateClock, Epoch};
-use self::sentence::{Check, Line};
+use self::sentence::{COMMENT, Check, Line};
 use self::standard::{Kind, Part};
 use super::{Arrival, Message, Reject, Report, Settings, Split};
 use crate::frame::DeviceId;
@@ -75,9 +75,10 @@ impl Session {
         };
         let window = &bytes[start..bytes.len().min(start + MESSAGE_BYTES_MAX)];
         let mut dollars = 0;
+        let comment = window.starts_with(COMMENT);
         let end = window.iter().position(|&b| {
             dollars += usize::from(b == b'$');
-            is_line_end(b) || dollars == 2
+            is_line_end(b) || (dollars == 2 && !comment)
         });
         match end {
             Some(len) => Split::Message {
@@ -119,10 +120,16 @@ impl Session {
             // A tracker that puts its id around a sentence may change the sentence too, and leave the check as it was.
             Check::Bad => around.is_some() && self.settings.device.is_none(),
         };
+        let read = sentence.fields();
         if !sound && !self.settings.lenient {
-            return Err(Reject::Checksum);
+            // Receivers mix in notes of their own without a check; they say nothing, so they may be damaged too.
+            let note = sentence.check == Check::Absent && read.says_nothing();
+            return if note {
+                Ok(self.message(read.kind, Vec::new()))
+            } else {
+                Err(Reject::Checksum)
+            };
         }
-        let read = sentence.fields()?;
         self.checks |= sentence.check == Check::Good;
         self.stated = around.or(read.device).or(self.stated);
         let reports = match read.part {
@@ -165,8 +172,7 @@ impl Session {
             self.epoch = Epoch::new(now.wall_ms);
         }
         self.clock.follow(&part.facts);
-        self.epoch.merge(part);
-        if part.kind.is_awaited() {
+        if self.epoch.merge(part) {
             let this = Some((part.kind, part.talker));
             self.epoch.last = this;
             if self.last_of_cycle == this {
@@ -188,8 +194,9 @@ impl Session {
         if self.epoch.reported {
             return None;
         }
-        self.epoch.reported = true;
-        self.epoch.report(&self.clock, &self.settings)
+        let report = self.epoch.report(&self.clock, &self.settings);
+        self.epoch.reported = report.is_some();
+        report
     }
 }
 

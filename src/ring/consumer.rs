@@ -37,7 +37,7 @@ struct Side {
     producer_bell: OwnedFd,
     /// Sequence after the last frame read: a tail beyond it is work.
     cursor: AtomicU64,
-    /// The resync counter when the consumer last woke.
+    /// The resync counter when the consumer last looked at it.
     resync: AtomicU64,
     quarantined: AtomicBool,
 }
@@ -212,7 +212,7 @@ impl Consumer {
     }
 
     /// Says what became of the message whose first frame is `first_seq`. A word about a newer message stays, and so
-    /// does one that says accepted. The producer hears of it by [`Consumer::wake_producer`].
+    /// does an outcome that was set before. The producer hears of it by [`Consumer::wake_producer`].
     ///
     /// An index outside the table does nothing: it comes out of a frame, so a hostile producer may have made it up.
     pub fn set_outcome(&mut self, index: u32, first_seq: u64, outcome: Outcome) {
@@ -231,7 +231,7 @@ impl Consumer {
     pub fn wake_producer(&mut self) {
         let answers = std::mem::take(&mut self.answers_untold);
         if answers {
-            // Release: pairs with the acquire loads in the producer's `nap_begin` and `nap_end`; the answers come
+            // Release: pairs with the acquire loads in the producer's `nap_begin` and `look`; the answers come
             // before the count.
             self.side
                 .mine
@@ -311,7 +311,10 @@ impl Sleeper for Side {
 
     fn nap_end(&self) {
         wake(&self.mine, consumer_region::NAP);
-        // Before the caller looks at the counter itself, so that no change goes unseen after this.
+    }
+
+    fn look(&self) {
+        // Acquire: pairs with the release store in `Producer::request_resync`.
         let resync = self.theirs.load(producer_region::RESYNC, Ordering::Acquire);
         self.resync.store(resync, Ordering::Relaxed);
     }

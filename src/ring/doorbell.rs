@@ -24,6 +24,9 @@ use tokio::io::unix::AsyncFd;
 use super::{Consumer, Producer};
 use crate::sys::control::watch;
 
+#[cfg(test)]
+mod tests;
+
 /// Longest time for which a busy sleeper leaves frames that are not urgent lying. Three hops of it stay below 1 ms.
 pub const COALESCE: Duration = Duration::from_micros(300);
 
@@ -49,6 +52,9 @@ pub(super) trait Sleeper: Send + Sync {
     fn nap_begin(&self, depth: Depth) -> bool;
     /// Says that this side is awake.
     fn nap_end(&self);
+    /// Notes what has come so far as seen: the caller is about to look. Not part of `nap_end`, since the caller of a
+    /// wait that is cancelled does not look.
+    fn look(&self);
     /// A count that grows with what this side waits for.
     fn position(&self) -> u64;
     /// What the other side rings.
@@ -138,7 +144,8 @@ impl Waiter {
     }
 
     /// Sleeps until a ring may have something, at most for `patience` and never longer than [`BACKSTOP`]. May be
-    /// cancelled at any point; nothing is lost, since the rings are looked at anew.
+    /// cancelled at any point; nothing is lost, since the rings are looked at anew. After [`Woken::Bell`] the caller looks
+    /// at all rings, their answers and resync counters too.
     pub async fn wait(&mut self, patience: Duration) -> Woken {
         let deadline = tokio::time::sleep(patience.min(BACKSTOP));
         tokio::pin!(deadline);
@@ -161,6 +168,9 @@ impl Waiter {
             depth = Depth::Busy;
         }
         (self.depth, self.woken_at) = (depth, now);
+        if woken == Woken::Bell {
+            self.entries.iter().for_each(|entry| entry.sleeper.look());
+        }
         woken
     }
 
@@ -283,365 +293,5 @@ struct Naps<'a>(&'a [Entry]);
 impl Drop for Naps<'_> {
     fn drop(&mut self) {
         self.0.iter().for_each(|entry| entry.sleeper.nap_end());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use nix::poll::PollTimeout;
-    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-    use nix::sys::eventfd::EfdFlags;
-
-    use super::super::{Geometry, Outcome, RingOwner};
-    use super::*;
-
-    /// How long a test waits for what must come; nothing is asserted on how fast it comes.
-    const PATIENCE: Duration = Duration::from_secs(20);
-
-    fn ring(slots: u32) -> (RingOwner, Producer, Consumer) {
-        let geometry = Geometry {
-            slots,
-            stride: 64,
-            answers: 4,
-        };
-        let owner = RingOwner::create(geometry, 1, 1).unwrap();
-        let producer = Producer::attach(&owner.producer_fds().unwrap()).unwrap();
-        let consumer = Consumer::attach(&owner.consumer_fds().unwrap()).unwrap();
-        (owner, producer, consumer)
-    }
-
-    /// Times that a bell was rung since the last call: tests may read it.
-    fn rings(bell: &OwnedFd) -> u64 {
-        let mut count = [0; 8];
-        match nix::unistd::read(bell, &mut count) {
-            Ok(_) => u64::from_ne_bytes(count),
-            Err(_) => 0,
-        }
-    }
-
-    /// Reads all that is there and frees it.
-    fn drain(consumer: &mut Consumer) -> u64 {
-        let mut record = Vec::new();
-        let count = consumer.available().unwrap();
-        for seq in consumer.head()..consumer.head() + count {
-            consumer.read(seq, &mut record).unwrap();
-        }
-        consumer.advance(consumer.tail());
-        count
-    }
-
-    #[test]
-    fn an_idle_sleeper_is_rung_once_and_one_that_is_awake_never() {
-        let (_owner, mut producer, mut consumer) = ring(8);
-        let sleeper = consumer.sleeper();
-        producer.try_publish(&[b"a"], false).unwrap();
-        assert_eq!(rings(sleeper.bell()), 0);
-        drain(&mut consumer);
-        assert!(sleeper.nap_begin(Depth::Idle));
-        for _ in 0..3 {
-            producer.try_publish(&[b"b"], true).unwrap();
-        }
-        assert_eq!(rings(sleeper.bell()), 1);
-        sleeper.nap_end();
-        assert!(!sleeper.nap_begin(Depth::Idle), "there is work");
-    }
-
-    #[test]
-    fn a_busy_sleeper_is_rung_by_a_quarter_of_the_ring_or_by_what_is_urgent() {
-        for urgent in [false, true] {
-            let (_owner, mut producer, consumer) = ring(16);
-            let sleeper = consumer.sleeper();
-            assert!(sleeper.nap_begin(Depth::Busy));
-            for _ in 0..3 {
-                producer.try_publish(&[b"a"], false).unwrap();
-            }
-            assert_eq!(rings(sleeper.bell()), 0);
-            producer.try_publish(&[b"b"], urgent).unwrap();
-            assert_eq!(rings(sleeper.bell()), 1);
-        }
-        let (_owner, mut producer, consumer) = ring(16);
-        assert!(consumer.sleeper().nap_begin(Depth::Busy));
-        producer.try_publish(&[b"a"], true).unwrap();
-        assert_eq!(rings(consumer.sleeper().bell()), 1);
-    }
-
-    #[test]
-    fn a_resync_request_wakes_and_is_seen_before_the_next_sleep() {
-        let (_owner, mut producer, consumer) = ring(8);
-        let sleeper = consumer.sleeper();
-        assert!(sleeper.nap_begin(Depth::Busy));
-        producer.request_resync();
-        assert_eq!(rings(sleeper.bell()), 1);
-        sleeper.nap_end();
-        producer.request_resync();
-        assert!(!sleeper.nap_begin(Depth::Idle));
-    }
-
-    #[test]
-    fn the_end_of_a_producer_rings_whether_the_consumer_sleeps_or_not() {
-        let (owner, producer, consumer) = ring(8);
-        producer.close();
-        assert_eq!(rings(consumer.sleeper().bell()), 1);
-        owner.close();
-        assert_eq!(rings(consumer.sleeper().bell()), 1);
-    }
-
-    #[test]
-    fn a_producer_is_rung_for_the_room_that_it_waits_for() {
-        let (_owner, mut producer, mut consumer) = ring(4);
-        producer
-            .try_publish(&[b"a", b"b", b"c", b"d"], false)
-            .unwrap();
-        producer.wait_for(2, false);
-        let sleeper = producer.sleeper();
-        assert!(sleeper.nap_begin(Depth::Busy), "room cannot wait");
-        consumer.available().unwrap();
-        consumer.advance(1);
-        consumer.wake_producer();
-        assert_eq!(rings(sleeper.bell()), 0, "one slot is too few");
-        consumer.set_outcome(0, 0, Outcome::Accepted);
-        consumer.wake_producer();
-        assert_eq!(rings(sleeper.bell()), 0, "answers are not waited for");
-        consumer.advance(2);
-        consumer.wake_producer();
-        consumer.advance(3);
-        consumer.wake_producer();
-        assert_eq!(rings(sleeper.bell()), 1);
-        sleeper.nap_end();
-        assert!(!sleeper.nap_begin(Depth::Idle), "there is room");
-    }
-
-    #[test]
-    fn a_producer_is_rung_for_answers_unless_it_gathers_them() {
-        let (_owner, producer, mut consumer) = ring(4);
-        producer.wait_for(0, true);
-        let sleeper = producer.sleeper();
-        assert!(sleeper.nap_begin(Depth::Idle));
-        consumer.set_outcome(1, 0, Outcome::Accepted);
-        consumer.wake_producer();
-        assert_eq!(rings(sleeper.bell()), 1);
-        sleeper.nap_end();
-        assert!(sleeper.nap_begin(Depth::Busy));
-        consumer.set_outcome(1, 1, Outcome::Accepted);
-        consumer.wake_producer();
-        assert_eq!(rings(sleeper.bell()), 0);
-        sleeper.nap_end();
-        consumer.set_outcome(1, 2, Outcome::Accepted);
-        consumer.wake_producer();
-        assert!(!sleeper.nap_begin(Depth::Idle), "an answer came meanwhile");
-    }
-
-    #[test]
-    fn a_successor_of_a_sleeper_that_died_asleep_is_rung_again() {
-        let (owner, mut producer, consumer) = ring(4);
-        assert!(consumer.sleeper().nap_begin(Depth::Idle));
-        producer.try_publish(&[b"a"], false).unwrap();
-        let mut consumer = Consumer::attach(&owner.consumer_fds().unwrap()).unwrap();
-        let sleeper = consumer.sleeper();
-        assert_eq!(rings(sleeper.bell()), 1);
-        drain(&mut consumer);
-        assert!(sleeper.nap_begin(Depth::Idle));
-        producer.try_publish(&[b"b"], false).unwrap();
-        assert_eq!(rings(sleeper.bell()), 1);
-    }
-
-    #[test]
-    fn a_quarantined_ring_keeps_nobody_awake_and_a_saturated_bell_nobody_waiting() {
-        let (owner, mut producer, mut consumer) = ring(4);
-        producer.try_publish(&[b"a"], false).unwrap();
-        let fds = owner.producer_fds().unwrap();
-        let region = crate::sys::region::WriteRegion::map(fds.producer_region.as_fd(), 0).unwrap();
-        region.store(0, u64::MAX, std::sync::atomic::Ordering::Release);
-        assert!(!consumer.sleeper().nap_begin(Depth::Idle));
-        assert!(consumer.available().is_err());
-        assert!(consumer.sleeper().nap_begin(Depth::Idle));
-        nix::unistd::write(&fds.consumer_bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-        producer.try_publish(&[b"b"], true).unwrap();
-    }
-
-    /// Sleeps on a bell as a role does, by edge and without reading it, but without a backstop: a wake-up that is lost
-    /// is a panic.
-    struct Bed {
-        epoll: Epoll,
-        sleeper: Arc<dyn Sleeper>,
-        naps: u64,
-    }
-
-    impl Bed {
-        fn new(sleeper: Arc<dyn Sleeper>) -> Bed {
-            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
-            let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-            epoll
-                .add(sleeper.bell(), EpollEvent::new(flags, 0))
-                .unwrap();
-            Bed {
-                epoll,
-                sleeper,
-                naps: 0,
-            }
-        }
-
-        fn sleep(&mut self) {
-            if self.sleeper.nap_begin(Depth::Idle) {
-                let mut events = [EpollEvent::empty()];
-                let timeout = PollTimeout::try_from(PATIENCE).unwrap();
-                let woken = self.epoll.wait(&mut events, timeout).unwrap();
-                assert_eq!(woken, 1, "a wake-up was lost");
-                self.naps += 1;
-            }
-            self.sleeper.nap_end();
-        }
-    }
-
-    #[test]
-    fn no_wake_up_is_lost_when_both_sides_sleep_whenever_they_can() {
-        const FRAMES: u64 = 50_000;
-        let (_owner, mut producer, mut consumer) = ring(2);
-        let writing = std::thread::spawn(move || {
-            let mut bed = Bed::new(producer.sleeper());
-            while producer.tail() < FRAMES {
-                // Every third frame is sent into an empty ring only, so that the consumer is caught falling asleep.
-                let room = if producer.tail() % 3 == 0 { 2 } else { 1 };
-                if producer.room() >= room {
-                    let record = producer.tail().to_ne_bytes();
-                    producer.try_publish(&[&record], false).unwrap();
-                } else {
-                    producer.wait_for(room, false);
-                    bed.sleep();
-                }
-            }
-            bed.naps
-        });
-        let mut bed = Bed::new(consumer.sleeper());
-        let mut record = Vec::new();
-        while consumer.head() < FRAMES {
-            if consumer.available().unwrap() == 0 {
-                bed.sleep();
-                continue;
-            }
-            let seq = consumer.head();
-            consumer.read(seq, &mut record).unwrap();
-            assert_eq!(record, seq.to_ne_bytes());
-            consumer.advance(seq + 1);
-            consumer.wake_producer();
-        }
-        let slept = (bed.naps, writing.join().unwrap());
-        assert!(slept.0 > 0 && slept.1 > 0, "naps: {slept:?}");
-    }
-
-    #[test]
-    fn no_answer_is_lost_when_the_producer_sleeps_on_each() {
-        const MESSAGES: u64 = 20_000;
-        let (_owner, mut producer, mut consumer) = ring(8);
-        let writing = std::thread::spawn(move || {
-            let mut bed = Bed::new(producer.sleeper());
-            producer.wait_for(0, true);
-            for _ in 0..MESSAGES {
-                let seq = producer.try_publish(&[b"m"], false).unwrap();
-                while producer.outcome(0).outcome_of(seq) == Outcome::Pending {
-                    bed.sleep();
-                }
-            }
-        });
-        let mut bed = Bed::new(consumer.sleeper());
-        while consumer.head() < MESSAGES {
-            let head = consumer.head();
-            if drain(&mut consumer) == 0 {
-                bed.sleep();
-                continue;
-            }
-            for seq in head..consumer.head() {
-                consumer.set_outcome(0, seq, Outcome::Accepted);
-            }
-            consumer.wake_producer();
-        }
-        writing.join().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_waiter_hears_several_rings_and_all_frames_arrive() {
-        const FRAMES: u64 = 20_000;
-        let mut waiter = Waiter::new().unwrap();
-        let mut consumers = Vec::new();
-        let mut writers = Vec::new();
-        for _ in 0..3 {
-            let (owner, mut producer, consumer) = ring(64);
-            waiter.add_consumer(&consumer).unwrap();
-            consumers.push(consumer);
-            writers.push(std::thread::spawn(move || {
-                while producer.tail() < FRAMES {
-                    // Runs of full speed and of single frames.
-                    if producer.try_publish(&[b"f"], false).is_err() || producer.tail() % 64 == 0 {
-                        std::thread::yield_now();
-                    }
-                }
-                producer.close();
-                drop(owner);
-            }));
-        }
-        while consumers.iter().any(|consumer| consumer.head() < FRAMES) {
-            consumers.iter_mut().map(drain).for_each(drop);
-            waiter.wait(BACKSTOP).await;
-        }
-        writers
-            .into_iter()
-            .for_each(|writer| writer.join().unwrap());
-        assert!(consumers.iter().all(Consumer::closed));
-    }
-
-    #[tokio::test]
-    async fn a_wait_that_is_cancelled_leaves_its_side_awake() {
-        let (_owner, mut producer, mut consumer) = ring(8);
-        let mut waiter = Waiter::new().unwrap();
-        waiter.add_consumer(&consumer).unwrap();
-        tokio::select! {
-            biased;
-            _ = waiter.wait(BACKSTOP) => panic!("there is nothing"),
-            () = tokio::task::yield_now() => {}
-        }
-        producer.try_publish(&[b"a"], true).unwrap();
-        assert_eq!(rings(consumer.sleeper().bell()), 0);
-        assert_eq!(waiter.wait(BACKSTOP).await, Woken::Bell);
-        assert_eq!(drain(&mut consumer), 1);
-    }
-
-    #[tokio::test]
-    async fn a_wait_for_nothing_ends_at_its_deadline_in_either_depth() {
-        let (_owner, _producer, consumer) = ring(8);
-        let mut waiter = Waiter::new().unwrap();
-        let seat = waiter.add_consumer(&consumer).unwrap();
-        for depth in [Depth::Idle, Depth::Busy] {
-            waiter.depth = depth;
-            let patience = Duration::from_millis(20);
-            assert_eq!(waiter.wait(patience).await, Woken::Deadline);
-        }
-        waiter.remove(seat);
-        assert!(waiter.entries.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_busy_waiter_takes_what_the_timer_finds() {
-        let (_owner, mut producer, mut consumer) = ring(64);
-        let mut waiter = Waiter::new().unwrap();
-        waiter.add_consumer(&consumer).unwrap();
-        waiter.depth = Depth::Busy;
-        let (woken, ()) = tokio::join!(waiter.wait(BACKSTOP), async {
-            for _ in 0..BUSY_FRAMES_MIN {
-                producer.try_publish(&[b"a"], false).unwrap();
-            }
-        });
-        assert_eq!((woken, waiter.depth), (Woken::Bell, Depth::Busy));
-        assert_eq!(rings(consumer.sleeper().bell()), 0);
-        assert_eq!(drain(&mut consumer), BUSY_FRAMES_MIN);
-    }
-
-    #[test]
-    fn bells_do_not_block() {
-        let (owner, _producer, _consumer) = ring(4);
-        let fds = owner.consumer_fds().unwrap();
-        for bell in [&fds.consumer_bell, &fds.producer_bell] {
-            let flags = nix::fcntl::fcntl(bell, nix::fcntl::FcntlArg::F_GETFL).unwrap();
-            assert_ne!(flags & EfdFlags::EFD_NONBLOCK.bits(), 0);
-        }
     }
 }

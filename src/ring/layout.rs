@@ -256,11 +256,12 @@ impl AnswerWord {
         }
     }
 
-    /// What the word becomes when `new` is to be written over it: nothing older replaces something newer, and what was
-    /// accepted stays accepted.
+    /// What the word becomes when `new` is to be written over it: nothing older replaces something newer, and an outcome
+    /// is final. A message that was refused because something of it was left out would otherwise be accepted by a
+    /// successor of the consumer, who sees its frames again and finds nothing left to do.
     pub(super) fn replaced_by(self, new: AnswerWord) -> AnswerWord {
         let older = new.first_seq() < self.first_seq();
-        let settled = new.first_seq() == self.first_seq() && self.outcome() == Outcome::Accepted;
+        let settled = new.first_seq() == self.first_seq() && self.outcome() != Outcome::Pending;
         if older || settled { self } else { new }
     }
 }
@@ -335,11 +336,11 @@ mod tests {
     }
 
     #[test]
-    fn accepted_stays_accepted() {
+    fn an_outcome_is_final() {
         let accepted = AnswerWord::new(5, Outcome::Accepted);
         let refused = AnswerWord::new(5, Outcome::Refused);
         assert_eq!(accepted.replaced_by(refused), accepted);
-        assert_eq!(refused.replaced_by(accepted), accepted);
+        assert_eq!(refused.replaced_by(accepted), refused);
     }
 
     proptest! {

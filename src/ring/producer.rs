@@ -38,7 +38,7 @@ struct Side {
     /// Head position that means enough room; `u64::MAX`: room is not waited for.
     wake_at: AtomicU64,
     wants_answers: AtomicBool,
-    /// The count of answers when the producer last woke.
+    /// The count of answers when the producer last looked at them.
     answered: AtomicU64,
 }
 
@@ -249,8 +249,8 @@ impl Producer {
         )
     }
 
-    /// What a [`super::Waiter`] wakes this producer for from now on: room for `records` more (0: not for room), and
-    /// answers.
+    /// What a [`super::Waiter`] wakes this producer for from now on: room for `records` more than there are now (0: not
+    /// for room), and answers. Slots kept by [`Producer::set_hold`] are not reckoned with: only this side can free them.
     pub fn wait_for(&self, records: u64, answers: bool) {
         let slots = u64::from(self.identity().geometry.slots);
         let wake_at = match records {
@@ -267,9 +267,11 @@ impl Producer {
         Sleeper::nap_begin(&*self.side, Depth::Idle)
     }
 
-    /// Says that the producer is awake, after [`Producer::nap_begin`] whatever that answered.
+    /// Says that the producer is awake, after [`Producer::nap_begin`] whatever that answered, and about to look at its
+    /// answers.
     pub fn nap_end(&self) {
         Sleeper::nap_end(&*self.side);
+        self.side.look();
     }
 
     /// Says that something was left out of the ring and must be read from the state table, and wakes the consumer.
@@ -331,7 +333,10 @@ impl Sleeper for Side {
 
     fn nap_end(&self) {
         wake(&self.mine, producer_region::NAP);
-        // Before the caller looks at its answers, so that none is written unseen after this.
+    }
+
+    fn look(&self) {
+        // Acquire: pairs with the release store in `Consumer::wake_producer`; the caller sees all answers of this count.
         let answered = self
             .theirs
             .load(consumer_region::ANSWERED, Ordering::Acquire);

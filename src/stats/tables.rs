@@ -61,6 +61,10 @@ metrics! {
 metrics! {
     "What an ingest counts."
     IngestMetric of Owner::Child(Role::Ingest);
+    "ringway_sensor_protocol" Gauge "1 for the protocol that the sensor speaks." {
+        SpeaksJt808 "protocol" = "jt808",
+        SpeaksNmea "protocol" = "nmea",
+    }
     "ringway_connections" Gauge "Connections open now." { ConnectionsOpen, }
     "ringway_connections_accepted_total" Counter "Connections accepted." { ConnectionsAccepted, }
     "ringway_connections_closed_total" Counter "Connections closed, by reason." {
@@ -184,12 +188,13 @@ metrics! {
     ObserverMetric of Owner::Child(Role::Observer);
     "ringway_trace_records_total" Counter "Trace records taken from the rings." { TraceRecords, }
     "ringway_trace_records_refused_total" Counter "Trace records that did not parse or contradict themselves." { TraceRecordsRefused, }
-    "ringway_traces_total" Counter "Traces complete enough to export." { Traces, }
-    "ringway_spans_exported_total" Counter "Spans that the collector took." { SpansExported, }
-    "ringway_spans_dropped_total" Counter "Spans not exported, by reason." {
-        SpansDroppedQueueFull "reason" = "queue_full",
-        SpansDroppedRefused "reason" = "refused",
+    "ringway_trace_records_dropped_total" Counter "Trace records that found the queue full, by what they were of." {
+        DroppedAlarms "of" = "alarm",
+        DroppedRatio "of" = "ratio",
     }
+    "ringway_trace_queue_bytes" Gauge "Bytes of trace records that wait for the collector." { QueueBytes, }
+    "ringway_spans_exported_total" Counter "Spans that the collector took." { SpansExported, }
+    "ringway_spans_refused_total" Counter "Spans that the collector refused for good." { SpansRefused, }
     "ringway_export_failures_total" Counter "Exports that failed and are tried again." { ExportFailures, }
     "ringway_scrapes_total" Counter "Requests for metrics answered." { Scrapes, }
 }

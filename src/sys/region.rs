@@ -111,9 +111,13 @@ impl Map {
             out.len().div_ceil(WORD_BYTES) <= words.len(),
             "the copy ends inside the region"
         );
-        for (chunk, word) in out.chunks_mut(WORD_BYTES).zip(words) {
-            let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        let (whole, rest) = out.as_chunks_mut::<WORD_BYTES>();
+        for (chunk, word) in whole.iter_mut().zip(words) {
+            *chunk = word.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        if !rest.is_empty() {
+            let last = words[whole.len()].load(Ordering::Relaxed).to_ne_bytes();
+            rest.copy_from_slice(&last[..rest.len()]);
         }
     }
 }
@@ -241,10 +245,14 @@ impl WriteRegion {
             bytes.len().div_ceil(WORD_BYTES) <= words.len(),
             "the copy ends inside the region"
         );
-        for (chunk, word) in bytes.chunks(WORD_BYTES).zip(words) {
+        let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
+        for (chunk, word) in whole.iter().zip(words) {
+            word.store(u64::from_ne_bytes(*chunk), Ordering::Relaxed);
+        }
+        if !rest.is_empty() {
             let mut padded = [0; WORD_BYTES];
-            padded[..chunk.len()].copy_from_slice(chunk);
-            word.store(u64::from_ne_bytes(padded), Ordering::Relaxed);
+            padded[..rest.len()].copy_from_slice(rest);
+            words[whole.len()].store(u64::from_ne_bytes(padded), Ordering::Relaxed);
         }
     }
 

@@ -27,6 +27,9 @@ const DESCRIPTORS: u64 = 10_000 + 1_000;
 /// Fixes begin this long ago, so that no message of a flood is in the future.
 const FIRST_FIX_AGO_S: i64 = 6 * 3600;
 
+/// With more CPUs busy with something else, times are not to be trusted.
+const OTHERS_CORES_MAX: f64 = 0.1;
+
 /// The flood: ten thousand messages of each of a hundred connections.
 const FLOOD: flood::Plan = flood::Plan {
     connections: 100,
@@ -154,6 +157,12 @@ fn measure(args: &Args) -> io::Result<()> {
         let megabytes = file.len() as f64 / 1e6;
         report.note("binary", "ringway", "release, stripped", "MB", megabytes);
     }
+    let others = report.highest("busy with something else").unwrap_or(0.0);
+    if others > OTHERS_CORES_MAX {
+        report.say(format!(
+            "the machine was not ours alone ({others:.1} cores at worst): times say little, CPU a message is still right"
+        ));
+    }
     stand_beside_goals(&mut report);
     println!("{report}");
     println!("took {:.0} s", began.elapsed().as_secs_f64());
@@ -276,6 +285,14 @@ fn note(report: &mut Report, peer: &str, load: Load, shown: &Shown) {
         name,
         &format!("to {peer}"),
         shown.late,
+    );
+    let beside = format!("beside {peer}");
+    report.note(
+        "busy with something else",
+        name,
+        &beside,
+        "cores",
+        shown.others_cores,
     );
     if let (Some(through), Some(timer)) = (shown.through, shown.timer) {
         let table = "above the bare timer, us";

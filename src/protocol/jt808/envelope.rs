@@ -77,12 +77,15 @@ pub(super) fn open<'a>(
     if matches!(id, SHORT_LOCATION | SHORT_STORED) {
         return open_short(id, properties, rest);
     }
-    // Some senders set the bit of 2019 and write the older header: the length tells.
-    let read_2019 = (properties & 1 << 14 != 0).then(|| open_as(Edition::Of2019, properties, rest));
-    let (mut header, body) = read_2019
-        .flatten()
-        .or_else(|| open_as(Edition::Of2013, properties, rest))
-        .ok_or(Reject::Length)?;
+    // Some senders set the bit of 2019 and write the older header, or the other way round: the length tells.
+    let editions = match properties & 1 << 14 {
+        0 => [Edition::Of2013, Edition::Of2019],
+        _ => [Edition::Of2019, Edition::Of2013],
+    };
+    let mut readings = editions
+        .into_iter()
+        .filter_map(|edition| open_as(edition, properties, rest));
+    let (mut header, body) = readings.next().ok_or(Reject::Length)?;
     header.id = id;
     Ok((header, body))
 }
@@ -295,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_2019_bit_on_an_older_header_does_not_mislead() {
+    fn a_header_that_its_2019_bit_belies_is_known_by_its_length() {
         let mut content = vec![0, 2, 0x40, 0, 0x01, 0x39, 0x12, 0x34, 0x56, 0x78, 0, 7];
         content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
         let mut scratch = [0; CONTENT_BYTES_MAX];

@@ -1,1 +1,481 @@
+use super::super::Report;
+use super::*;
+use crate::frame::{AlarmKind, Alarms, FixFields, TimeSource};
 
+/// 2026-06-15T10:00:00Z.
+const NOW: Arrival = Arrival {
+    wall_ms: 1_781_517_600_000,
+};
+const PHONE: [u8; 6] = [0x01, 0x39, 0x12, 0x34, 0x56, 0x78];
+
+fn session() -> Session {
+    Session::new(&Settings::default())
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    let digit = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(digit).collect()
+}
+
+/// A message as a terminal sends it.
+fn wire(id: u16, properties: u16, phone: &[u8], serial: u16, body: &[u8]) -> Vec<u8> {
+    let properties = properties | (body.len() as u16 & 0x3ff);
+    let mut content = Vec::new();
+    content.extend(id.to_be_bytes());
+    content.extend(properties.to_be_bytes());
+    content.extend(phone);
+    content.extend(serial.to_be_bytes());
+    content.extend(body);
+    content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
+    let mut wire = vec![0x7e];
+    for byte in content {
+        match byte {
+            0x7d => wire.extend([0x7d, 1]),
+            0x7e => wire.extend([0x7d, 2]),
+            byte => wire.push(byte),
+        }
+    }
+    wire.push(0x7e);
+    wire
+}
+
+/// A location body: 31.2304 N, 121.4737 E, 12 m, 36 km/h, 90 degrees, 2026-06-15 18:00:00 in GMT+8.
+fn location(alarm: u32, status: u32) -> Vec<u8> {
+    let mut body = Vec::new();
+    for word in [alarm, status, 31_230_400, 121_473_700] {
+        body.extend(word.to_be_bytes());
+    }
+    for half in [12_u16, 360, 90] {
+        body.extend(half.to_be_bytes());
+    }
+    body.extend([0x26, 0x06, 0x15, 0x18, 0x00, 0x00]);
+    body
+}
+
+/// Everything that a session makes of some bytes.
+fn read(session: &mut Session, bytes: &[u8]) -> Vec<Result<Message, Reject>> {
+    let mut results = Vec::new();
+    let mut rest = bytes;
+    loop {
+        match session.split(rest) {
+            Split::Message { range, consumed } => {
+                results.push(session.decode(&rest[range], NOW));
+                rest = &rest[consumed..];
+            }
+            Split::Rubbish { consumed, reason } => {
+                results.push(Err(reason));
+                rest = &rest[consumed..];
+            }
+            Split::Incomplete => return results,
+        }
+    }
+}
+
+fn read_one(session: &mut Session, bytes: &[u8]) -> Result<Message, Reject> {
+    let mut results = read(session, bytes);
+    assert_eq!(results.len(), 1);
+    results.remove(0)
+}
+
+/// The result code of a general response to a header of 2013.
+fn result_of(answer: &[u8]) -> u8 {
+    assert_eq!(answer[1..3], [0x80, 0x01], "general response");
+    answer[answer.len() - 3]
+}
+
+#[test]
+fn a_heartbeat_is_answered_with_its_serial_and_id() {
+    // By hand: the check is the XOR of all bytes between flags and check.
+    let heartbeat = unhex("7e000200000139123456780007357e");
+    let message = read_one(&mut session(), &heartbeat).unwrap();
+    assert_eq!(message.kind, "heartbeat");
+    assert_eq!(message.device.unwrap().as_str(), "13912345678");
+    assert_eq!(
+        message.answer_now,
+        unhex("7e8001000501391234567800000007000200b17e")
+    );
+    assert!(message.answer_when_safe.is_empty());
+}
+
+#[test]
+fn a_location_is_read_field_by_field_and_answered_when_it_is_safe() {
+    let mut body = location(1 | 1 << 8, 0b11);
+    body.extend([
+        0x01, 4, 0, 0, 0x04, 0xd2, 0x02, 2, 0x01, 0x2c, 0x31, 1, 9, 0xe7, 1, 0xab,
+    ]);
+    let wire = wire(0x0200, 0, &PHONE, 0x7e7d, &body);
+    let message = read_one(&mut session(), &wire).unwrap();
+    assert!(message.answer_now.is_empty());
+    assert_eq!(result_of(&message.answer_when_safe), 0);
+    assert_eq!(
+        message.answer_when_safe[13..17],
+        [0x7d, 0x02, 0x7d, 0x01],
+        "the serial number repeated, escaped"
+    );
+
+    let [report] = &message.reports[..] else {
+        panic!("one report");
+    };
+    let fix = &report.fix;
+    assert_eq!((fix.lat_e7, fix.lon_e7), (312_304_000, 1_214_737_000));
+    assert_eq!((fix.altitude_mm, fix.speed_mm_s), (12_000, 10_000));
+    assert_eq!((fix.course_cdeg, fix.satellites), (9000, 9));
+    assert_eq!(
+        (fix.time_ms, fix.time_source),
+        (NOW.wall_ms, TimeSource::Device)
+    );
+    assert!(
+        fix.fields
+            .has(FixFields::VALID | FixFields::POSITION | FixFields::TIME)
+    );
+    assert_eq!(report.held, Alarms::from(AlarmKind::PowerCut));
+    assert_eq!(report.momentary, Alarms::from(AlarmKind::Sos));
+    assert!(!report.backlog);
+    let stated = |name: &str| {
+        let attribute = report.attributes.iter().find(|a| a.key.name() == name);
+        attribute.map(|attribute| attribute.value.clone())
+    };
+    assert_eq!(stated("odometer_m"), Some(Value::Int(123_400)));
+    assert_eq!(stated("fuel_l"), Some(Value::Float(30.0)));
+    assert_eq!(stated("ignition"), Some(Value::Bool(true)));
+    assert_eq!(stated("item_e7"), Some(Value::Text("ab".to_owned())));
+}
+
+#[test]
+fn hemispheres_come_from_the_status_word() {
+    let wire = wire(0x0200, 0, &PHONE, 0, &location(0, 0b1110));
+    let report = read_one(&mut session(), &wire).unwrap().reports.remove(0);
+    assert_eq!(
+        (report.fix.lat_e7, report.fix.lon_e7),
+        (-312_304_000, -1_214_737_000)
+    );
+}
+
+#[test]
+fn positions_without_a_fix_shifted_or_without_a_time_are_not_valid() {
+    let valid = |body: &[u8]| {
+        let wire = wire(0x0200, 0, &PHONE, 0, body);
+        let report = read_one(&mut session(), &wire).unwrap().reports.remove(0);
+        report.fix.fields.has(FixFields::VALID)
+    };
+    assert!(valid(&location(0, 1 << 1)));
+    assert!(!valid(&location(0, 0)));
+    assert!(!valid(&location(0, 1 << 1 | 1 << 5)));
+    let mut without_time = location(0, 1 << 1);
+    without_time[22..].fill(0);
+    assert!(!valid(&without_time));
+}
+
+#[test]
+fn a_cut_item_ends_the_list_and_not_the_record() {
+    let mut body = location(0, 2);
+    body.extend([0x31, 1, 9, 0x01, 4, 0]);
+    let wire = wire(0x0200, 0, &PHONE, 0, &body);
+    let report = read_one(&mut session(), &wire).unwrap().reports.remove(0);
+    assert_eq!(report.fix.satellites, 9);
+}
+
+#[test]
+fn a_2019_header_is_answered_in_kind() {
+    // Version 1, then ten bytes of phone number; server time is asked for.
+    let phone = [1, 0, 0, 0, 0, 0x01, 0x39, 0x12, 0x34, 0x56, 0x78];
+    let message = read_one(&mut session(), &wire(0x0004, 1 << 14, &phone, 3, &[])).unwrap();
+    assert_eq!(message.device.unwrap().as_str(), "13912345678");
+    // By hand: id 8004, 6 bytes and the bit of 2019, the address, serial 0, then 2026-06-15 10:00:00.
+    let mut content = unhex("80044006");
+    content.extend(phone);
+    content.extend([0, 0, 0x26, 0x06, 0x15, 0x10, 0x00, 0x00]);
+    let check = content.iter().fold(0, |sum, byte| sum ^ byte);
+    assert_eq!(message.answer_now[1..message.answer_now.len() - 2], content);
+    assert_eq!(message.answer_now[message.answer_now.len() - 2], check);
+}
+
+#[test]
+fn a_2019_header_without_its_bit_is_known_by_its_length() {
+    let phone = [1, 0, 0, 0, 0, 0x01, 0x39, 0x12, 0x34, 0x56, 0x78];
+    let message = read_one(&mut session(), &wire(0x0002, 0, &phone, 3, &[])).unwrap();
+    assert_eq!(message.device.unwrap().as_str(), "13912345678");
+}
+
+#[test]
+fn a_registration_code_is_good_after_a_restart_and_only_on_this_node() {
+    let settings = |key: u8, lenient: bool| Settings {
+        node_key: [key; 16],
+        lenient,
+        ..Settings::default()
+    };
+    let mut body = vec![0, 31, 0, 1];
+    body.extend(*b"MAKER");
+    body.extend(*b"MODEL\0\0\0");
+    body.extend(*b"TERM001");
+    body.extend(*b"\x01PLATE");
+    let register = wire(0x0100, 0, &PHONE, 5, &body);
+    let message = read_one(&mut Session::new(&settings(1, false)), &register).unwrap();
+    let answer = &message.answer_now;
+    assert_eq!(answer[1..3], [0x81, 0x00]);
+    assert_eq!(
+        answer[13..16],
+        [0, 5, 0],
+        "serial of the registration, done"
+    );
+    let code = &answer[16..answer.len() - 2];
+    assert_eq!(
+        message.attributes[1],
+        Attribute::named("model", Value::Text("MODEL".into()))
+    );
+
+    let authenticate = wire(0x0102, 0, &PHONE, 6, code);
+    let result = |key, lenient| {
+        let mut restarted = Session::new(&settings(key, lenient));
+        result_of(&read_one(&mut restarted, &authenticate).unwrap().answer_now)
+    };
+    assert_eq!(result(1, false), 0);
+    assert_eq!(result(2, false), 1);
+    assert_eq!(result(2, true), 0);
+}
+
+#[test]
+fn a_batch_keeps_its_order_and_tells_stored_from_live() {
+    for (kind, backlog) in [(0, false), (1, true)] {
+        let mut body = vec![0, 2, kind];
+        for status in [0b10, 0b11] {
+            body.extend([0, 28]);
+            body.extend(location(0, status));
+        }
+        let message = read_one(&mut session(), &wire(0x0704, 0, &PHONE, 0, &body)).unwrap();
+        assert_eq!(result_of(&message.answer_when_safe), 0);
+        let words: Vec<_> = message
+            .reports
+            .iter()
+            .map(|r| &r.attributes[1].value)
+            .collect();
+        assert_eq!(words, [&Value::Int(2), &Value::Int(3)]);
+        assert!(
+            message
+                .reports
+                .iter()
+                .all(|report| report.backlog == backlog)
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_answered_so_that_it_does_not_come_again() {
+    let short = read_one(&mut session(), &wire(0x0200, 0, &PHONE, 0, &[0; 27])).unwrap();
+    assert_eq!(
+        (short.refused, result_of(&short.answer_now)),
+        (Some(Reject::Length), 2)
+    );
+    let batch = read_one(
+        &mut session(),
+        &wire(0x0704, 0, &PHONE, 0, &[0, 1, 0, 0, 99]),
+    )
+    .unwrap();
+    assert_eq!(
+        (batch.refused, result_of(&batch.answer_now)),
+        (Some(Reject::Length), 2)
+    );
+    let secret = read_one(&mut session(), &wire(0x0200, 1 << 10, &PHONE, 0, &[7; 40])).unwrap();
+    assert_eq!(
+        (secret.refused, result_of(&secret.answer_now)),
+        (Some(Reject::Encrypted), 3)
+    );
+    let other = read_one(&mut session(), &wire(0x0b0b, 0, &PHONE, 0, &[])).unwrap();
+    assert_eq!(
+        (other.refused, result_of(&other.answer_now)),
+        (Some(Reject::UnknownKind), 3)
+    );
+}
+
+#[test]
+fn a_wrong_check_is_refused_without_trace_unless_lenient() {
+    let mut heartbeat = unhex("7e000200000139123456780007357e");
+    heartbeat[13] ^= 1;
+    let mut strict = session();
+    assert_eq!(read_one(&mut strict, &heartbeat), Err(Reject::Checksum));
+    assert_eq!(strict.serial, 0);
+    let mut lenient = Session::new(&Settings {
+        lenient: true,
+        ..Settings::default()
+    });
+    assert!(read_one(&mut lenient, &heartbeat).is_ok());
+    assert_eq!(lenient.serial, 1);
+}
+
+/// A batch of four locations as two parts of one long message.
+fn long_batch() -> [Vec<u8>; 2] {
+    let mut body = vec![0, 4, 1];
+    for _ in 0..4 {
+        body.extend([0, 28]);
+        body.extend(location(0, 2));
+    }
+    let (first, second) = body.split_at(50);
+    [(1_u8, first), (2, second)].map(|(number, bytes)| {
+        // Total and number stand between header and body, and do not count as body.
+        let serial = 9 + u16::from(number);
+        let mut content = [&[0x07, 0x04, 0x20, bytes.len() as u8], &PHONE[..]].concat();
+        content.extend(serial.to_be_bytes());
+        content.extend([0, 2, 0, number]);
+        content.extend(bytes);
+        content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
+        assert!(!content.contains(&0x7e) && !content.contains(&0x7d));
+        [&[0x7e], &content[..], &[0x7e]].concat()
+    })
+}
+
+#[test]
+fn a_long_batch_is_put_together_and_its_last_part_waits_until_safe() {
+    let [first, second] = long_batch();
+    let mut session = session();
+    let part = read_one(&mut session, &first).unwrap();
+    assert_eq!((part.reports.len(), result_of(&part.answer_now)), (0, 0));
+    let whole = read_one(&mut session, &second).unwrap();
+    assert_eq!(whole.reports.len(), 4);
+    assert!(whole.answer_now.is_empty() && !whole.answer_when_safe.is_empty());
+}
+
+#[test]
+fn a_lost_part_is_asked_for() {
+    let [first, second] = long_batch();
+    let mut session = session();
+    let part = read_one(&mut session, &second).unwrap();
+    let ask = &part.answer_now[part.answer_now.len() / 2..];
+    // 8003: first serial 10, one part, number 1.
+    assert!(ask.windows(5).any(|bytes| bytes == [0, 10, 1, 0, 1]));
+    assert_eq!(read_one(&mut session, &first).unwrap().reports.len(), 4);
+}
+
+#[test]
+fn parts_beyond_the_limits_are_refused_by_name() {
+    let part = |id: u16, total: u16, number: u16, bytes: usize| {
+        let mut content = id.to_be_bytes().to_vec();
+        content.extend((1 << 13 | bytes as u16).to_be_bytes());
+        content.extend(PHONE);
+        content.extend(number.to_be_bytes());
+        content.extend([total.to_be_bytes(), number.to_be_bytes()].as_flattened());
+        content.extend(vec![0; bytes]);
+        content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
+        content
+    };
+    let mut session = session();
+    let mut refused = |content: &[u8]| session.decode(content, NOW).unwrap().refused;
+    assert_eq!(refused(&part(0x0801, 2, 1, 8)), Some(Reject::Part));
+    for (total, number) in [(0, 0), (2, 3), (2, 0), (60_000, 1)] {
+        assert_eq!(refused(&part(0x0704, total, number, 8)), Some(Reject::Part));
+    }
+    let results: Vec<_> = (1..=12)
+        .map(|number| refused(&part(0x0704, 20, number, 1000)))
+        .collect();
+    assert!(results.contains(&Some(Reject::Part)), "8 KiB is the most");
+}
+
+#[test]
+fn a_text_in_parentheses_is_a_message_too() {
+    let message = read_one(&mut session(), b"(794104004140,1,001,BASE,2,TIME)").unwrap();
+    assert_eq!(message.device.unwrap().as_str(), "794104004140");
+    assert_eq!(message.kind, "text");
+    assert!(message.answer_now.is_empty());
+}
+
+#[test]
+fn an_endless_message_is_dropped_and_the_next_one_read() {
+    let mut session = session();
+    let mut stream = vec![0x7e];
+    stream.extend(vec![0x11; MESSAGE_BYTES_MAX]);
+    assert_eq!(
+        session.split(&stream),
+        Split::Rubbish {
+            consumed: stream.len(),
+            reason: Reject::TooLong
+        }
+    );
+    let mut rest = vec![0x11, 0x11, 0x7e];
+    rest.extend(unhex("7e000200000139123456780007357e"));
+    let results = read(&mut session, &rest);
+    assert_eq!(results[0], Err(Reject::Rubbish));
+    assert_eq!(results[1].as_ref().unwrap().kind, "heartbeat");
+}
+
+/// Locations with escapes, a batch, rubbish before, empty messages and a shared flag between.
+fn stream() -> Vec<u8> {
+    let mut stream = b"rubbish".to_vec();
+    for serial in [0x7e, 0x7d] {
+        stream.extend(wire(0x0200, 0, &PHONE, serial, &location(1, 3)));
+    }
+    stream.extend([0x7e, 0x7e]);
+    stream.extend(&wire(0x0200, 0, &PHONE, 3, &location(0, 3))[1..]);
+    let mut batch = vec![0, 1, 1, 0, 28];
+    batch.extend(location(0, 2));
+    stream.extend(&wire(0x0704, 0, &PHONE, 4, &batch)[1..]);
+    stream.extend(b"(1234567890,text)");
+    stream
+}
+
+fn reports(results: Vec<Result<Message, Reject>>) -> Vec<Report> {
+    let messages = results.into_iter().filter_map(Result::ok);
+    messages.flat_map(|message| message.reports).collect()
+}
+
+#[test]
+fn any_cut_of_a_stream_into_two_gives_the_same_reports() {
+    let stream = stream();
+    let whole = reports(read(&mut session(), &stream));
+    assert_eq!(whole.len(), 4);
+    for cut in 0..=stream.len() {
+        assert_eq!(
+            reports(read_in_chunks(&stream, cut.max(1))),
+            whole,
+            "chunks of {cut}"
+        );
+        let mut session = session();
+        let mut unread = stream[..cut].to_vec();
+        let mut results = drain(&mut session, &mut unread);
+        unread.extend(&stream[cut..]);
+        results.extend(drain(&mut session, &mut unread));
+        assert_eq!(reports(results), whole, "cut at {cut}");
+    }
+}
+
+/// Feeds a stream as a socket does, in pieces of one size.
+fn read_in_chunks(stream: &[u8], chunk_bytes: usize) -> Vec<Result<Message, Reject>> {
+    let mut session = session();
+    let mut unread = Vec::new();
+    let mut results = Vec::new();
+    for chunk in stream.chunks(chunk_bytes) {
+        unread.extend(chunk);
+        results.extend(drain(&mut session, &mut unread));
+    }
+    results
+}
+
+fn drain(session: &mut Session, unread: &mut Vec<u8>) -> Vec<Result<Message, Reject>> {
+    let mut results = Vec::new();
+    loop {
+        match session.split(unread) {
+            Split::Message { range, consumed } => {
+                results.push(session.decode(&unread[range], NOW));
+                unread.drain(..consumed);
+            }
+            Split::Rubbish { consumed, reason } => {
+                results.push(Err(reason));
+                unread.drain(..consumed);
+            }
+            Split::Incomplete => return results,
+        }
+    }
+}
+
+#[test]
+fn any_truncation_of_a_message_is_refused_or_waits() {
+    let whole = wire(0x0200, 0, &PHONE, 0, &location(1, 3));
+    for len in 0..whole.len() {
+        assert!(reports(read(&mut session(), &whole[..len])).is_empty());
+        let closed = [&whole[..len], &[0x7e]].concat();
+        let expected = usize::from(len == whole.len() - 1);
+        assert_eq!(
+            reports(read(&mut session(), &closed)).len(),
+            expected,
+            "cut at {len}"
+        );
+    }
+}

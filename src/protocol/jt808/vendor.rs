@@ -5,8 +5,7 @@ use super::super::{Message, Reject, Report};
 use super::envelope::{Header, SHORT_STORED};
 use super::location::{LOCATION_BYTES, Locations};
 use super::{battery, text_attribute};
-use crate::frame::Attribute;
-use crate::frame::{DeviceId, Fix, FixFields, TimeSource};
+use crate::frame::{Attribute, DeviceId, Fix, FixFields, TimeSource};
 
 /// What a vendor's body says.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use super::super::{Report, Settings};
 use super::standard::{Facts, Kind, Part, quality};
 use crate::frame::{Attribute, AttributeKey, Fix, FixFields, TimeSource, Value};
 
-/// What the sentences of one moment say together. Where two say the same, the first counts.
+/// What the sentences of one moment say together. Where two say the same, the first counts, but for the position.
 #[derive(Default)]
 pub(super) struct Epoch {
     facts: Facts,
@@ -42,12 +42,20 @@ impl Epoch {
         self.kinds & 1 << kind as u8 != 0
     }
 
-    pub(super) fn merge(&mut self, part: &Part) {
+    /// Adds a sentence. Returns whether it brought something that a report should wait for: not all that come last in
+    /// a cycle do, and some come in every fifth cycle only.
+    pub(super) fn merge(&mut self, part: &Part) -> bool {
+        let before = self.facts;
         self.kinds |= 1 << part.kind as u8;
         let (known, new) = (&mut self.facts, &part.facts);
         known.time_of_day_ms = known.time_of_day_ms.or(new.time_of_day_ms);
         known.date_days = known.date_days.or(new.date_days);
-        known.place = known.place.or(new.place);
+        // Some receivers give RMC the position of the epoch before.
+        let fresh = matches!(part.kind, Kind::Gga | Kind::Gns);
+        known.place = match fresh {
+            true => new.place.or(known.place),
+            false => known.place.or(new.place),
+        };
         known.altitude_mm = known.altitude_mm.or(new.altitude_mm);
         known.speed_mm_s = known.speed_mm_s.or(new.speed_mm_s);
         known.course_cdeg = known.course_cdeg.or(new.course_cdeg);
@@ -62,6 +70,8 @@ impl Epoch {
             (Some(quality::FIX) | None, Some(new)) => Some(new),
             (known, _) => known,
         };
+        // RMC brings the date of its own epoch.
+        part.kind == Kind::Rmc || known.weight() > before.weight()
     }
 
     /// The report, if a sentence with a position is in.

@@ -5,6 +5,9 @@ use super::identity::{identity, stated_around};
 use super::standard::{self, Read};
 use crate::frame::DeviceId;
 
+/// Starts a comment in a recorded log, and vendors' messages that are not sentences.
+pub(super) const COMMENT: &[u8] = b"#";
+
 /// What a line is.
 pub(super) enum Line<'a> {
     /// A sentence of `$`.
@@ -43,6 +46,9 @@ impl<'a> Line<'a> {
     /// Takes a line apart. Fails where it holds no sentence and is nothing else that is known.
     pub(super) fn read(line: &'a [u8]) -> Result<Line<'a>, Reject> {
         let line = after_tag_block(line.trim_ascii());
+        if line.starts_with(COMMENT) {
+            return Ok(Line::Other("comment"));
+        }
         if let Some(start) = line.iter().position(|&b| b == b'$') {
             let sentence = Sentence::read(&line[..start], &line[start + 1..]);
             return Ok(Line::Sentence(sentence));
@@ -50,8 +56,6 @@ impl<'a> Line<'a> {
         match line.first() {
             // AIS: other ships.
             Some(b'!') => Ok(Line::Other("encapsulated")),
-            // Recorded logs have them.
-            Some(b'#') => Ok(Line::Other("comment")),
             _ => identity(line).map(Line::Identity).ok_or(Reject::Rubbish),
         }
     }
@@ -114,12 +118,9 @@ impl<'a> Sentence<'a> {
         }
     }
 
-    /// What the sentence says. Fails where it is no sentence.
-    pub(super) fn fields(&self) -> Result<Read, Reject> {
-        if self.address.is_empty() || !self.address.iter().all(u8::is_ascii_alphanumeric) {
-            return Err(Reject::Rubbish);
-        }
-        Ok(standard::read(self.address, self.fields))
+    /// What the sentence says.
+    pub(super) fn fields(&self) -> Read {
+        standard::read(self.address, self.fields)
     }
 }
 

@@ -23,12 +23,6 @@ impl Kind {
     pub(super) fn has_place(self) -> bool {
         !matches!(self, Kind::Vtg | Kind::Gsa | Kind::Zda)
     }
-
-    /// Whether the report of an epoch waits for such a sentence: it says where or how fast. The others may come once in
-    /// five epochs.
-    pub(super) fn is_awaited(self) -> bool {
-        self.has_place() || self == Kind::Vtg
-    }
 }
 
 /// The receiver's word on its position, in the numbers of GGA.
@@ -64,6 +58,19 @@ pub(super) struct Facts {
     pub(super) pdop_e2: Option<u32>,
 }
 
+impl Facts {
+    /// How many of the facts about place and movement are known.
+    pub(super) fn weight(&self) -> usize {
+        let known = [
+            self.place.is_some(),
+            self.altitude_mm.is_some(),
+            self.speed_mm_s.is_some(),
+            self.course_cdeg.is_some(),
+        ];
+        known.into_iter().filter(|&known| known).count()
+    }
+}
+
 /// What one sentence says about its moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Part {
@@ -79,6 +86,13 @@ pub(super) struct Read {
     pub(super) part: Option<Part>,
     pub(super) device: Option<DeviceId>,
     pub(super) attributes: Vec<Attribute>,
+}
+
+impl Read {
+    /// Whether there is nothing in it for a report or its device.
+    pub(super) fn says_nothing(&self) -> bool {
+        self.part.is_none() && self.device.is_none() && self.attributes.is_empty()
+    }
 }
 
 /// The fields of a sentence, one after the other; after the last one they are empty.

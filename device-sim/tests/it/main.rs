@@ -1,0 +1,13 @@
+//! The simulator over real sockets and as a real process.
+
+// The lint spares test functions only, not what they share.
+#![allow(clippy::unwrap_used)]
+
+mod fleet;
+mod program;
+mod server;
+
+use std::time::Duration;
+
+/// What a test waits for at most.
+const DEADLINE: Duration = Duration::from_secs(60);

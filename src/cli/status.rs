@@ -1,0 +1,138 @@
+//! `ringway status`: how a running node is doing, asked over its control socket.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::ConfigPath;
+use crate::config::Config;
+use crate::role::exit;
+use crate::supervisor::control::{REQUEST_STATUS, SOCKET_NAME};
+use crate::supervisor::report::Report;
+
+/// How long the node may take to answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
+/// Show how a running node is doing.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  ringway status\n  ringway status --config edge.toml --json")]
+pub struct Status {
+    #[command(flatten)]
+    path: ConfigPath,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks and shows; the exit code is 69 when no node runs there.
+pub fn run(status: &Status) -> i32 {
+    let config = match Config::load(&status.path.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("ringway: {error}");
+            return exit::CONFIG;
+        }
+    };
+    match ask(&config.state_dir) {
+        Ok(report) if status.json => {
+            println!(
+                "{}",
+                serde_json::to_string(&report).expect("a report is plain data")
+            );
+            exit::OK
+        }
+        Ok(report) => {
+            // A closed pipe while printing is nobody's problem.
+            let _ = show(
+                &report,
+                &mut io::stdout().lock(),
+                io::stdout().is_terminal(),
+            );
+            exit::OK
+        }
+        Err(cause) => {
+            let socket = config.state_dir.join(SOCKET_NAME);
+            eprintln!(
+                "ringway: cannot ask {}: {cause}; does a node run there?",
+                socket.display()
+            );
+            exit::UNAVAILABLE
+        }
+    }
+}
+
+/// Asks the node that uses this state directory.
+///
+/// # Errors
+/// When nobody answers, or not with a report.
+pub fn ask(state_dir: &Path) -> io::Result<Report> {
+    let mut stream = UnixStream::connect(state_dir.join(SOCKET_NAME))?;
+    stream.set_read_timeout(Some(ANSWER_WAIT))?;
+    stream.write_all(REQUEST_STATUS)?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    serde_json::from_str(&text).map_err(io::Error::from)
+}
+
+fn show(report: &Report, out: &mut impl Write, colour: bool) -> io::Result<()> {
+    let paint = |text: &str| match (colour, text) {
+        (true, "ready") => format!("\x1b[32m{text:<9}\x1b[0m"),
+        (true, _) => format!("\x1b[33m{text:<9}\x1b[0m"),
+        (false, _) => format!("{text:<9}"),
+    };
+    writeln!(
+        out,
+        "ringway {} is {} (process {}, up {:.0} s)",
+        report.version,
+        paint(&report.state).trim_end(),
+        report.pid,
+        report.uptime_s
+    )?;
+    for (name, address) in &report.listeners {
+        writeln!(out, "  {name:<24} {address}")?;
+    }
+    writeln!(
+        out,
+        "\nprocess                  state      pid      restarts  last exit"
+    )?;
+    for process in &report.processes {
+        let name = match process.role.as_str() {
+            "ingest" => format!("ingest {}", process.instance),
+            role => role.to_string(),
+        };
+        writeln!(
+            out,
+            "{name:<24} {}  {:<8} {:<9} {}{}",
+            paint(&process.state),
+            process.pid.map_or("-".into(), |pid| pid.to_string()),
+            process.restarts,
+            process.last_exit.as_deref().unwrap_or("-"),
+            if process.looping {
+                "  (fails again and again)"
+            } else {
+                ""
+            },
+        )?;
+    }
+    writeln!(
+        out,
+        "\nring                     waiting of slots   frames so far"
+    )?;
+    for ring in &report.rings {
+        writeln!(
+            out,
+            "{:<24} {:>7} of {:<8} {}",
+            ring.name, ring.waiting, ring.slots, ring.tail
+        )?;
+    }
+    writeln!(out, "\nfigures (not zero)")?;
+    for process in &report.processes {
+        for (name, value) in &process.figures {
+            writeln!(out, "  {:<16} {name} {value}", process.instance)?;
+        }
+    }
+    Ok(())
+}

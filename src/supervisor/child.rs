@@ -1,0 +1,296 @@
+//! One child: started, handed what it may touch, watched through its pidfd, started again.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::process::{self, Command};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{error, info, warn};
+
+use super::node::Node;
+use super::plan::ProcessName;
+use super::restart::{Exit, Restart};
+use crate::ring::AttachError;
+use crate::role::{FromChild, Role, ToChild};
+use crate::sys::control::{AsyncChannel, Channel, ControlError};
+
+/// A child that is not ready by then is killed and started again.
+const READY_WAIT: Duration = Duration::from_secs(10);
+
+/// What happened to a child.
+#[derive(Debug)]
+pub enum News {
+    /// It serves.
+    Ready(ProcessName),
+    /// The uplink found device states of the last run.
+    Snapshot(OwnedFd),
+    /// The consumer of a ring found its producer lying.
+    Violation {
+        /// Which ring.
+        ring: u32,
+        /// What was found.
+        what: String,
+    },
+    /// It ended and is not started again.
+    Ended {
+        /// Who.
+        name: ProcessName,
+        /// How.
+        exit: Exit,
+    },
+}
+
+/// Why a child could not be started.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Ring(#[from] AttachError),
+}
+
+/// What the supervisor wants of a child; later ones include earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wish {
+    Wait,
+    Run,
+    Drain,
+}
+
+/// The supervisor's hold on one child.
+pub struct Child {
+    /// Which process.
+    pub name: ProcessName,
+    wish: watch::Sender<Wish>,
+    kill: watch::Sender<u32>,
+}
+
+impl Child {
+    /// Keeps a process alive from now on; if `held`, from [`Child::release`] on.
+    pub fn keep(node: Rc<Node>, name: ProcessName, news: mpsc::Sender<News>, held: bool) -> Child {
+        let (wish, wished) = watch::channel(if held { Wish::Wait } else { Wish::Run });
+        let (kill, killed) = watch::channel(0);
+        let keeper = Keeper {
+            node,
+            name: name.clone(),
+            news,
+            wish: wished,
+            kill: killed,
+            restart: Restart::default(),
+        };
+        tokio::task::spawn_local(keeper.keep());
+        Child { name, wish, kill }
+    }
+
+    /// Lets a held child start.
+    pub fn release(&mut self) {
+        self.wish.send_if_modified(|wish| {
+            let waits = *wish == Wish::Wait;
+            if waits {
+                *wish = Wish::Run;
+            }
+            waits
+        });
+    }
+
+    /// Tells it to finish what is there and end; it is not started again.
+    pub fn drain(&mut self) {
+        self.wish.send_replace(Wish::Drain);
+    }
+
+    /// Kills it; unless it drains, it is started again.
+    pub fn kill(&mut self) {
+        self.kill.send_modify(|count| *count += 1);
+    }
+}
+
+/// The task behind a [`Child`].
+struct Keeper {
+    node: Rc<Node>,
+    name: ProcessName,
+    news: mpsc::Sender<News>,
+    wish: watch::Receiver<Wish>,
+    kill: watch::Receiver<u32>,
+    restart: Restart,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        // A closed channel means that the supervisor ends: there is nobody left to keep the child for.
+        if self
+            .wish
+            .wait_for(|wish| *wish != Wish::Wait)
+            .await
+            .is_err()
+        {
+            return;
+        }
+        let mut last = Exit::Code(0);
+        while *self.wish.borrow() != Wish::Drain {
+            let (exit, ready_for) = self.live().await;
+            last = exit;
+            self.node.reap(&self.name);
+            self.node.note(&self.name, |state| {
+                state.pid = None;
+                state.ready = false;
+                state.last_exit = Some(exit.to_string());
+            });
+            if *self.wish.borrow() == Wish::Drain {
+                break;
+            }
+            let pause = self.restart.ended(exit, ready_for);
+            warn!(
+                "{} ended with {exit}; starting again in {pause:?}",
+                self.name
+            );
+            self.node.count_restart(self.name.role);
+            self.node.note(&self.name, |state| {
+                state.restarts += 1;
+                state.looping = self.restart.is_looping();
+            });
+            tokio::select! {
+                _ = sleep(pause) => {}
+                () = wished(&mut self.wish, Wish::Drain) => {}
+            }
+        }
+        self.node.note(&self.name, |state| state.ended = true);
+        // The supervisor may be past listening.
+        let _ = self
+            .news
+            .send(News::Ended {
+                name: self.name,
+                exit: last,
+            })
+            .await;
+    }
+
+    /// One life of the child: how it ended, and how long it was ready.
+    async fn live(&mut self) -> (Exit, Option<Duration>) {
+        let (mut process, control) = match self.start().await {
+            Ok(started) => started,
+            Err(cause) => {
+                error!("cannot start {}: {cause}", self.name);
+                return (Exit::Code(crate::role::exit::SOFTWARE), None);
+            }
+        };
+        let ready_by = Instant::now() + READY_WAIT;
+        let mut ready_since = None;
+        let mut told = false;
+        self.kill.mark_unchanged();
+        loop {
+            tokio::select! {
+                status = process.wait() => {
+                    return (exit_of(status), ready_since.map(|since: Instant| since.elapsed()));
+                }
+                said = control.recv::<FromChild>() => match said {
+                    Ok(Some((said, fds))) => self.hear(said, fds, &mut ready_since).await,
+                    // It closed its end or broke the contract; its exit follows.
+                    Ok(None) | Err(_) => {
+                        let _ = process.start_kill();
+                        let ready_for = ready_since.map(|since: Instant| since.elapsed());
+                        return (exit_of(process.wait().await), ready_for);
+                    }
+                },
+                () = wished(&mut self.wish, Wish::Drain), if !told => {
+                    told = true;
+                    // A child that is gone already needs no telling.
+                    let _ = control.send(&ToChild::Drain, &[]).await;
+                }
+                Ok(()) = self.kill.changed() => drop(process.start_kill()),
+                () = sleep_until(ready_by), if ready_since.is_none() => {
+                    error!("{} was not ready within {READY_WAIT:?}: killed", self.name);
+                    drop(process.start_kill());
+                    let status = process.wait().await;
+                    return (exit_of(status), None);
+                }
+            }
+        }
+    }
+
+    async fn start(&self) -> Result<(process::Child, AsyncChannel), StartError> {
+        let (ours, theirs) = Channel::pair()?;
+        // The kernel's link to this very program: an upgrade on disk cannot mix versions.
+        let process = Command::new("/proc/self/exe")
+            .arg0(format!("ringway-{}", self.name.role.name()))
+            .arg("role")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .kill_on_drop(false)
+            .spawn()?;
+        self.node.note(&self.name, |state| state.pid = process.id());
+        let control = AsyncChannel::new(ours)?;
+        self.hand_over(&control).await?;
+        Ok((process, control))
+    }
+
+    async fn hand_over(&self, control: &AsyncChannel) -> Result<(), StartError> {
+        let (assignment, fds) = self.node.assignment(&self.name)?;
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        control
+            .send(&ToChild::Assign(Box::new(assignment)), &fds)
+            .await?;
+        for (ring, fds) in self.node.rings_of(&self.name)? {
+            control.send(&ToChild::Ring(ring), &fds.as_fds()).await?;
+        }
+        if self.name.role == Role::Observer {
+            for page in self.node.pages()? {
+                control.send(&ToChild::Page, &[page.as_fd()]).await?;
+            }
+        }
+        if self.name.role == Role::Classifier
+            && let Some(snapshot) = self.node.take_snapshot()
+        {
+            control
+                .send(&ToChild::Snapshot, &[snapshot.as_fd()])
+                .await?;
+        }
+        Ok(control.send(&ToChild::Start, &[]).await?)
+    }
+
+    async fn hear(&self, said: FromChild, fds: Vec<OwnedFd>, ready_since: &mut Option<Instant>) {
+        let news = match said {
+            FromChild::Ready => {
+                *ready_since = Some(Instant::now());
+                self.node.note(&self.name, |state| {
+                    state.ready = true;
+                    state.looping = false;
+                });
+                if self.restart.is_looping() {
+                    info!("{} serves again", self.name);
+                }
+                News::Ready(self.name.clone())
+            }
+            FromChild::Snapshot => match fds.into_iter().next() {
+                Some(fd) => News::Snapshot(fd),
+                None => return,
+            },
+            FromChild::Violation { ring, what } => News::Violation { ring, what },
+        };
+        // The supervisor may be past listening.
+        let _ = self.news.send(news).await;
+    }
+}
+
+/// Returns once `wish` is wished, or never if nobody is left to wish. The value is not held over an await: it locks.
+async fn wished(wishes: &mut watch::Receiver<Wish>, wish: Wish) {
+    let found = wishes.wait_for(|now| *now == wish).await.is_ok();
+    if !found {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn exit_of(status: std::io::Result<ExitStatus>) -> Exit {
+    match status {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => Exit::Code(code),
+            (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+        },
+        Err(_) => Exit::Code(crate::role::exit::SOFTWARE),
+    }
+}

@@ -1,0 +1,492 @@
+//! What the supervisor owns on behalf of everybody: sockets, files, rings, the state table, statistics pages. A child
+//! may die and start again on the same objects.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use tracing::{error, info};
+
+use super::listener::{self, OpenError};
+use super::plan::{self, ProcessName, RingPlan};
+use super::report::{ProcessReport, Report, RingReport, figures};
+use super::state_dir::{StateDir, StateDirError};
+use crate::config::{Config, Input};
+use crate::ring::{AttachError, RingFds, RingOwner};
+use crate::role::{Assignment, Duty, End, RingAssignment, Role, exit};
+use crate::stats::{self, Stats, SupervisorMetric};
+use crate::sys::{clock, region};
+use crate::table;
+
+/// Why a node cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Signals cannot be heard.
+    #[error("cannot listen to signals: {0}")]
+    Signals(#[source] std::io::Error),
+    /// The state directory is not usable.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// A port or file is not.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Shared memory is not.
+    #[error("cannot make shared memory: {0}")]
+    Memory(#[source] std::io::Error),
+    /// A ring is not.
+    #[error("cannot make ring: {0}")]
+    Ring(#[from] AttachError),
+    /// The control socket is not.
+    #[error("cannot serve control socket {0}: {1}")]
+    Control(std::path::PathBuf, #[source] std::io::Error),
+}
+
+impl NodeError {
+    /// The exit code that tells it to a service manager.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            NodeError::Open(OpenError::Listen { .. }) => exit::UNAVAILABLE,
+            NodeError::StateDir(StateDirError::Taken(_)) => exit::UNAVAILABLE,
+            NodeError::Open(OpenError::File { .. }) | NodeError::StateDir(_) => exit::IO,
+            NodeError::Control(..) => exit::IO,
+            NodeError::Signals(_) | NodeError::Memory(_) | NodeError::Ring(_) => exit::SOFTWARE,
+        }
+    }
+}
+
+/// What is known of a child.
+#[derive(Clone, Debug, Default)]
+pub struct ChildState {
+    /// Its process id, while it runs.
+    pub pid: Option<u32>,
+    /// Whether it said that it serves.
+    pub ready: bool,
+    /// Times that it was started again.
+    pub restarts: u32,
+    /// Whether it fails again and again.
+    pub looping: bool,
+    /// How it ended the last time.
+    pub last_exit: Option<String>,
+    /// Whether it will not be started again.
+    pub ended: bool,
+}
+
+struct Process {
+    name: ProcessName,
+    page: OwnedFd,
+    /// The listening socket or file, if the role has one.
+    opened: Option<OwnedFd>,
+    state: RefCell<ChildState>,
+}
+
+struct Ring {
+    plan: RingPlan,
+    birth: Cell<u64>,
+    owner: RefCell<RingOwner>,
+}
+
+/// The node.
+pub struct Node {
+    config: Config,
+    began: Instant,
+    state_dir: RefCell<StateDir>,
+    processes: Vec<Process>,
+    rings: Vec<Ring>,
+    page: OwnedFd,
+    stats: Stats<SupervisorMetric>,
+    table: OwnedFd,
+    roads: Option<OwnedFd>,
+    listeners: BTreeMap<String, String>,
+    snapshot: RefCell<Option<OwnedFd>>,
+    ready_after: Cell<Option<Duration>>,
+    draining: Cell<bool>,
+}
+
+impl Node {
+    /// Opens and makes everything; nothing is started yet.
+    pub fn open(config: Config) -> Result<Node, NodeError> {
+        let began = Instant::now();
+        let mut state_dir = StateDir::open(&config.state_dir, || {
+            info!("waiting for the processes of the last run to finish");
+        })?;
+        let mut listeners = BTreeMap::new();
+        let mut processes = Vec::new();
+        for name in plan::processes(&config) {
+            let opened = open_input(&config, &name, &mut listeners)?;
+            let page = stats::create().map_err(NodeError::Memory)?;
+            processes.push(Process {
+                name,
+                page,
+                opened,
+                state: RefCell::default(),
+            });
+        }
+        let roads = config.dispatcher.roads.as_deref();
+        let roads = roads
+            .map(|path| listener::file(path, "dispatcher.roads"))
+            .transpose()?;
+        let mut rings = Vec::new();
+        for plan in plan::rings(&config) {
+            let birth = state_dir.next_birth()?;
+            let owner = RingOwner::create(plan.geometry, plan.number, birth)?;
+            rings.push(Ring {
+                plan,
+                birth: Cell::new(birth),
+                owner: RefCell::new(owner),
+            });
+        }
+        let page = stats::create().map_err(NodeError::Memory)?;
+        let stats = Stats::attach(page.as_fd(), "supervisor", clock::wall_ms())
+            .map_err(NodeError::Memory)?;
+        let table = table::create(config.devices_max).map_err(NodeError::Memory)?;
+        Ok(Node {
+            config,
+            began,
+            state_dir: RefCell::new(state_dir),
+            processes,
+            rings,
+            page,
+            stats,
+            table,
+            roads,
+            listeners,
+            snapshot: RefCell::new(None),
+            ready_after: Cell::new(None),
+            draining: Cell::new(false),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The processes, in the order in which they start.
+    pub fn processes(&self) -> impl Iterator<Item = &ProcessName> {
+        self.processes.iter().map(|process| &process.name)
+    }
+
+    /// What is listened on, by name.
+    pub fn listeners(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.listeners.iter()
+    }
+
+    fn process(&self, name: &ProcessName) -> &Process {
+        let found = self.processes.iter().find(|process| process.name == *name);
+        found.expect("children are made from the plan")
+    }
+
+    /// Changes what is known of a child.
+    pub fn note(&self, name: &ProcessName, change: impl FnOnce(&mut ChildState)) {
+        change(&mut self.process(name).state.borrow_mut());
+    }
+
+    /// Whether every child serves; `since_start` is kept the first time that it is so.
+    pub fn all_ready(&self, since_start: Duration) -> bool {
+        let ready = self
+            .processes
+            .iter()
+            .all(|process| process.state.borrow().ready);
+        let first = ready && self.ready_after.get().is_none();
+        if first {
+            self.ready_after.set(Some(since_start));
+        }
+        first
+    }
+
+    /// From now on the node is not ready.
+    pub fn drain_began(&self) {
+        self.draining.set(true);
+    }
+
+    /// Whether the node drains.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Whether this process has one of these roles and has not ended for good.
+    pub fn is_left(&self, roles: &[Role], name: &ProcessName) -> bool {
+        roles.contains(&name.role) && !self.process(name).state.borrow().ended
+    }
+
+    /// Keeps the device states of the last run for the classifier's first start.
+    pub fn keep_snapshot(&self, fd: OwnedFd) {
+        *self.snapshot.borrow_mut() = Some(fd);
+    }
+
+    /// Takes the device states of the last run: only the first classifier fills the table with them.
+    pub fn take_snapshot(&self) -> Option<OwnedFd> {
+        self.snapshot.borrow_mut().take()
+    }
+
+    /// What a child is told first, and the descriptors beside it.
+    pub fn assignment(&self, name: &ProcessName) -> std::io::Result<(Assignment, Vec<OwnedFd>)> {
+        let process = self.process(name);
+        let config = &self.config;
+        let state_dir = self.state_dir.borrow();
+        let mut fds = vec![
+            state_dir.lock.as_fd().try_clone_to_owned()?,
+            process.page.try_clone()?,
+        ];
+        match name.role {
+            Role::Classifier => fds.push(self.table.try_clone()?),
+            Role::Dispatcher | Role::Uplink => fds.push(region::read_only(self.table.as_fd())?),
+            Role::Ingest | Role::Observer => {}
+        }
+        if let Some(opened) = &process.opened {
+            fds.push(opened.try_clone()?);
+        }
+        let duty = match name.role {
+            Role::Ingest => {
+                let sensor = config
+                    .sensors
+                    .iter()
+                    .find(|sensor| sensor.name == name.instance);
+                Duty::Ingest(sensor.expect("an ingest is made from a sensor").clone())
+            }
+            Role::Classifier => Duty::Classifier {
+                rules: config.rules.clone(),
+                fences: config.fences.clone(),
+                trace_one_in: config.trace.one_in,
+            },
+            Role::Dispatcher => {
+                if let Some(roads) = &self.roads {
+                    fds.push(roads.try_clone()?);
+                }
+                Duty::Dispatcher {
+                    settings: config.dispatcher.clone(),
+                    roads: self.roads.is_some(),
+                }
+            }
+            Role::Uplink => Duty::Uplink {
+                settings: config.uplink.clone(),
+                state_dir: config.state_dir.display().to_string(),
+            },
+            Role::Observer => Duty::Observer {
+                settings: config.observer.clone(),
+                trace: config.trace.clone(),
+            },
+        };
+        let restarts = process.state.borrow().restarts;
+        let (node, instance) = (config.node.clone(), name.instance.clone());
+        Ok((
+            Assignment {
+                node,
+                instance,
+                restarts,
+                duty,
+            },
+            fds,
+        ))
+    }
+
+    /// The rings of a child, and their descriptors.
+    pub fn rings_of(
+        &self,
+        name: &ProcessName,
+    ) -> Result<Vec<(RingAssignment, RingFds)>, AttachError> {
+        let mine = self
+            .rings
+            .iter()
+            .filter_map(|ring| Some((ring, ring.plan.end_of(name)?)));
+        mine.map(|(ring, end)| {
+            let assignment = RingAssignment {
+                ring: ring.plan.number,
+                birth: ring.birth.get(),
+                purpose: ring.plan.purpose,
+                end,
+                name: ring.plan.name().to_string(),
+                geometry: ring.plan.geometry,
+            };
+            let owner = ring.owner.borrow();
+            let fds = match end {
+                End::Producer => owner.producer_fds(),
+                End::Consumer => owner.consumer_fds(),
+            };
+            Ok((assignment, fds?))
+        })
+        .collect()
+    }
+
+    /// The statistics pages of all processes, to read.
+    pub fn pages(&self) -> std::io::Result<Vec<OwnedFd>> {
+        let children = self.processes.iter().map(|process| &process.page);
+        std::iter::once(&self.page)
+            .chain(children)
+            .map(|page| region::read_only(page.as_fd()))
+            .collect()
+    }
+
+    /// Counts that a child is started again.
+    pub fn count_restart(&self, role: Role) {
+        self.stats.add(
+            match role {
+                Role::Ingest => SupervisorMetric::RestartsIngest,
+                Role::Classifier => SupervisorMetric::RestartsClassifier,
+                Role::Dispatcher => SupervisorMetric::RestartsDispatcher,
+                Role::Uplink => SupervisorMetric::RestartsUplink,
+                Role::Observer => SupervisorMetric::RestartsObserver,
+            },
+            1,
+        );
+    }
+
+    /// Notes on the supervisor's page that it lives, whether the node serves, and how many children run.
+    pub fn beat(&self) {
+        let states = || self.processes.iter().map(|process| process.state.borrow());
+        self.stats.set(
+            SupervisorMetric::Children,
+            states().filter(|s| s.pid.is_some()).count() as u64,
+        );
+        self.stats
+            .set_ready(!self.draining.get() && states().all(|state| state.ready));
+        self.stats.heartbeat(clock::monotonic_ns());
+    }
+
+    /// Puts the rings of a child that ended in order for its successor: where it wrote, the generation moves on; both
+    /// bells ring, because it may have died between a commit and its bell.
+    pub fn reap(&self, name: &ProcessName) {
+        for ring in &self.rings {
+            let Some(end) = ring.plan.end_of(name) else {
+                continue;
+            };
+            if end == End::Producer
+                && let Err(violation) = ring.owner.borrow().set_generation()
+            {
+                error!(
+                    "ring {} of {name} is quarantined: {violation}",
+                    ring.plan.name()
+                );
+                self.replace_ring(ring.plan.number);
+            }
+            ring.owner.borrow().ring_bells();
+        }
+    }
+
+    /// A fresh ring in the place of one that cannot be trusted. What was in it was never answered: devices send again.
+    pub fn replace_ring(&self, number: u32) {
+        let Some(ring) = self.rings.get(number as usize) else {
+            return;
+        };
+        let fresh = self
+            .state_dir
+            .borrow_mut()
+            .next_birth()
+            .map_err(NodeError::from)
+            .and_then(|birth| {
+                let owner = RingOwner::create(ring.plan.geometry, number, birth)?;
+                Ok((birth, owner))
+            });
+        match fresh {
+            Ok((birth, owner)) => {
+                ring.birth.set(birth);
+                self.stats.add(SupervisorMetric::RingsReplaced, 1);
+                *ring.owner.borrow_mut() = owner;
+            }
+            Err(error) => error!("cannot replace ring {}: {error}", ring.plan.name()),
+        }
+    }
+
+    /// Says on behalf of processes that are gone for good that no more will come from them.
+    pub fn close_rings_of(&self, roles: &[Role]) {
+        for ring in self
+            .rings
+            .iter()
+            .filter(|ring| roles.contains(&ring.plan.producer.role))
+        {
+            ring.owner.borrow().close();
+        }
+    }
+
+    /// Both ends of a ring.
+    pub fn ends_of(&self, number: u32) -> Vec<ProcessName> {
+        let ring = self.rings.get(number as usize);
+        ring.map(|r| vec![r.plan.producer.clone(), r.plan.consumer.clone()])
+            .unwrap_or_default()
+    }
+
+    /// How the node is doing.
+    pub fn report(&self) -> Report {
+        let processes: Vec<ProcessReport> = self.processes.iter().map(process_report).collect();
+        let rings = self.rings.iter().map(|ring| {
+            let position = ring.owner.borrow().snapshot();
+            RingReport {
+                ring: ring.plan.number,
+                name: ring.plan.name().to_string(),
+                tail: position.tail,
+                waiting: position.used(),
+                slots: ring.plan.geometry.slots,
+            }
+        });
+        let state = match (self.draining.get(), self.ready_after.get()) {
+            (true, _) => "draining",
+            (_, None) => "starting",
+            _ if processes.iter().all(|process| process.state == "ready") => "ready",
+            _ => "degraded",
+        };
+        Report {
+            state: state.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_s: self.began.elapsed().as_secs_f64(),
+            start_to_ready_ms: self.ready_after.get().map(|time| time.as_secs_f64() * 1e3),
+            listeners: self.listeners.clone(),
+            rings: rings.collect(),
+            processes,
+        }
+    }
+}
+
+/// What a role takes in from outside.
+fn open_input(
+    config: &Config,
+    name: &ProcessName,
+    listeners: &mut BTreeMap<String, String>,
+) -> Result<Option<OwnedFd>, NodeError> {
+    let (key, address) = match name.role {
+        Role::Ingest => {
+            let sensor = config
+                .sensors
+                .iter()
+                .find(|sensor| sensor.name == name.instance);
+            match &sensor.expect("an ingest is made from a sensor").input {
+                Input::Tcp { listen, .. } => (format!("sensor:{}", name.instance), listen),
+                Input::File { path, .. } => {
+                    return Ok(Some(listener::file(
+                        path,
+                        &format!("sensor {}", name.instance),
+                    )?));
+                }
+            }
+        }
+        Role::Dispatcher => ("dispatcher".to_string(), &config.dispatcher.listen),
+        Role::Observer => ("observer".to_string(), &config.observer.listen),
+        Role::Classifier | Role::Uplink => return Ok(None),
+    };
+    let (fd, real) = listener::tcp(address, &key)?;
+    listeners.insert(key, real.to_string());
+    Ok(Some(fd))
+}
+
+fn process_report(process: &Process) -> ProcessReport {
+    let state = process.state.borrow();
+    let doing = match (state.ended, state.ready, state.pid) {
+        (true, _, _) => "ended",
+        (_, true, _) => "ready",
+        (_, _, Some(_)) => "starting",
+        _ => "waiting",
+    };
+    ProcessReport {
+        role: process.name.role.name().into(),
+        instance: process.name.instance.clone(),
+        pid: state.pid,
+        state: doing.into(),
+        restarts: state.restarts,
+        looping: state.looping,
+        last_exit: state.last_exit.clone(),
+        figures: stats::read(process.page.as_fd())
+            .map(|page| figures(&page))
+            .unwrap_or_default(),
+    }
+}

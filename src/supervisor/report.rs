@@ -1,0 +1,84 @@
+//! How a node is doing, as the control socket tells it and `ringway status` shows it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::stats::{Page, Value};
+
+/// The whole node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// `starting`, `ready`, `degraded` (a child is not ready) or `draining`.
+    pub state: String,
+    /// Version of the running program.
+    pub version: String,
+    /// Process id of the supervisor.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: f64,
+    /// Milliseconds from the start of the supervisor until every child was ready the first time.
+    pub start_to_ready_ms: Option<f64>,
+    /// What is listened on: `sensor:NAME`, `dispatcher`, `observer` to address and port.
+    pub listeners: BTreeMap<String, String>,
+    /// The children.
+    pub processes: Vec<ProcessReport>,
+    /// The rings.
+    pub rings: Vec<RingReport>,
+}
+
+/// One child.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProcessReport {
+    /// Its role.
+    pub role: String,
+    /// Which of them.
+    pub instance: String,
+    /// Its process id, while it runs.
+    pub pid: Option<u32>,
+    /// `starting`, `ready`, `waiting` (to be started again) or `ended`.
+    pub state: String,
+    /// Times that it was started again.
+    pub restarts: u32,
+    /// Whether it fails again and again.
+    pub looping: bool,
+    /// How it ended the last time.
+    pub last_exit: Option<String>,
+    /// Its counters and gauges that are not zero, by name and labels.
+    pub figures: BTreeMap<String, f64>,
+}
+
+/// One ring.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RingReport {
+    /// Its number.
+    pub ring: u32,
+    /// What it is called.
+    pub name: String,
+    /// Frames ever committed.
+    pub tail: u64,
+    /// Frames that wait.
+    pub waiting: u64,
+    /// Its size.
+    pub slots: u32,
+}
+
+/// The counters and gauges of a page that are not zero, named as in the metrics.
+pub fn figures(page: &Page) -> BTreeMap<String, f64> {
+    let named = page
+        .values
+        .iter()
+        .filter_map(|(metric, value)| match value {
+            Value::Number(number) if *number != 0 => {
+                let label = metric
+                    .label
+                    .map(|(key, value)| format!("{{{key}={value:?}}}"));
+                Some((
+                    format!("{}{}", metric.name, label.unwrap_or_default()),
+                    *number as f64,
+                ))
+            }
+            _ => None,
+        });
+    named.collect()
+}
