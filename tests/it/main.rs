@@ -1,6 +1,6 @@
 //! Claims about the real program: real processes, sockets, shared memory, a real broker, a real browser.
 
-// A test that cannot go on should stop with the line that broke; the lint's own exception ends at the test functions.
+// A test that cannot go on stops with the line that broke, also in what tests share.
 #![allow(clippy::unwrap_used)]
 
 mod architecture;
