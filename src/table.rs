@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 
-pub use snapshot::{SnapshotError, SnapshotReport, read_snapshot, write_snapshot};
+pub use snapshot::{SnapshotError, SnapshotReport, SnapshotWriter, read_snapshot, write_snapshot};
 pub use state::{DeviceState, PublicState};
 
 use crate::sys::region::{self, ReadRegion, WORD_BYTES, WriteRegion};

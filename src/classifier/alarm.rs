@@ -3,7 +3,7 @@
 //! A transition is a value; nothing here changes a state. A held bit is open from the first report that has it to the
 //! first without it; a momentary one is raised when it appears and never cleared.
 
-use crate::frame::{AlarmKind, Alarms, DeviceId, EventId, Phase};
+use crate::frame::{AlarmKind, Alarms, EventId, Phase};
 
 use super::state::{DeviceState, spell_key};
 
@@ -74,7 +74,7 @@ impl<'a> Alarming<'a> {
         if self.known(kind, rule, start_ms) {
             return;
         }
-        let id = identity(
+        let id = EventId::of_alarm(
             &self.state.public.device,
             kind,
             rule,
@@ -91,7 +91,7 @@ impl<'a> Alarming<'a> {
 
     /// Clears an open alarm.
     pub fn clear(&self, out: &mut Vec<Transition>, kind: AlarmKind, rule: &str, start_ms: i64) {
-        let id = identity(
+        let id = EventId::of_alarm(
             &self.state.public.device,
             kind,
             rule,
@@ -125,7 +125,7 @@ impl<'a> Alarming<'a> {
         for kind in Alarms(momentary.0 & !before.0 & !held.0).iter() {
             if !self.known(kind, DEVICE, self.at_ms) {
                 let device = &self.state.public.device;
-                let id = identity(device, kind, DEVICE, digest, Phase::Raise);
+                let id = EventId::of_alarm(device, kind, DEVICE, digest, Phase::Raise);
                 out.push(Transition {
                     id,
                     ..self.step(kind, DEVICE, self.at_ms)
@@ -170,10 +170,4 @@ impl<'a> Alarming<'a> {
             at_ms: self.at_ms,
         }
     }
-}
-
-/// Identity of an event. The kind is part of it because one rule, such as the device itself, may find several kinds at
-/// one time.
-fn identity(device: &DeviceId, kind: AlarmKind, rule: &str, start: u64, phase: Phase) -> EventId {
-    EventId::derive(device, &format!("{}/{rule}", kind.name()), start, phase)
 }

@@ -27,6 +27,19 @@ impl EventId {
         EventId(*digest.first_chunk().expect("a SHA-256 has 32 bytes"))
     }
 
+    /// The id of an alarm's raise or clear. The kind is part of it because one rule, such as the device itself, may find
+    /// several kinds at one time. `start` as in [`EventId::derive`]: an alarm whose id follows from its start lasts
+    /// until it is cleared, one whose id follows from a digest is momentary.
+    pub fn of_alarm(
+        device: &DeviceId,
+        kind: AlarmKind,
+        rule: &str,
+        start: u64,
+        phase: Phase,
+    ) -> EventId {
+        EventId::derive(device, &format!("{}/{rule}", kind.name()), start, phase)
+    }
+
     /// Reads 32 hex digits.
     pub fn parse(text: &str) -> Option<EventId> {
         let value = u128::from_str_radix(text, 16).ok()?;

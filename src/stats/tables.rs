@@ -169,6 +169,7 @@ metrics! {
     "ringway_journal_records" Gauge "Records in the journal." { JournalRecords, }
     "ringway_journal_bytes" Gauge "Bytes of the journal." { JournalBytes, }
     "ringway_journal_quarantined" Gauge "Records set aside because they are damaged or the broker refuses them." { Quarantined, }
+    "ringway_journal_damaged" Gauge "Rows of the journal found damaged since the uplink started." { Damaged, }
     "ringway_commits_total" Counter "Commits of the journal." { Commits, }
     "ringway_commit_seconds" Histogram "Duration of a commit." { CommitSeconds, }
     "ringway_published_total" Counter "Messages sent to the broker, repeats included." { Published, }
@@ -177,6 +178,7 @@ metrics! {
     "ringway_broker_connected" Gauge "1 while connected to the broker." { Connected, }
     "ringway_broker_reconnects_total" Counter "Connections to the broker begun after the first." { Reconnects, }
     "ringway_backlog_records" Gauge "Records that await their confirmation." { Backlog, }
+    "ringway_uplink_degraded" Gauge "1 while the journal is over 80 % full, has refused alarms lately, or the broker refuses some." { Degraded, }
     "ringway_snapshots_total" Counter "Snapshots of the state table written." { Snapshots, }
     "ringway_uplink_trace_records_dropped_total" Counter "Trace records that found their ring full." { TraceRingFull, }
 }

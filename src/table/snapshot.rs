@@ -32,31 +32,79 @@ pub struct SnapshotReport {
     pub skipped: u32,
 }
 
+/// Writes a snapshot, payload by payload.
+#[derive(Debug)]
+pub struct SnapshotWriter<W> {
+    out: W,
+    written: u32,
+    begun: bool,
+}
+
+impl<W: Write> SnapshotWriter<W> {
+    /// A snapshot of nothing yet.
+    pub fn new(out: W) -> SnapshotWriter<W> {
+        SnapshotWriter {
+            out,
+            written: 0,
+            begun: false,
+        }
+    }
+
+    /// Adds a payload. An empty one is passed over: it says nothing, and its length is the end mark's.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn push(&mut self, payload: &[u8]) -> io::Result<()> {
+        if payload.is_empty() {
+            return Ok(());
+        }
+        self.begin()?;
+        self.out.write_all(&(payload.len() as u32).to_le_bytes())?;
+        self.out.write_all(&crc32c::crc32c(payload).to_le_bytes())?;
+        self.out.write_all(payload)?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Writes the end and gives the output back.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.begin()?;
+        self.out.write_all(&0u32.to_le_bytes())?;
+        self.out.write_all(&self.written.to_le_bytes())?;
+        Ok(self.out)
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        if !self.begun {
+            self.begun = true;
+            self.out.write_all(&MAGIC)?;
+        }
+        Ok(())
+    }
+}
+
 /// Writes the states of all slots in use.
 ///
 /// # Errors
 /// What `out` says. A slot that cannot be read is counted, not an error: the others are worth keeping.
 pub fn write_snapshot(table: &TableReader, out: &mut impl Write) -> io::Result<SnapshotReport> {
-    let mut report = SnapshotReport::default();
+    let mut skipped = 0;
     let mut payload = Vec::new();
-    out.write_all(&MAGIC)?;
+    let mut snapshot = SnapshotWriter::new(out);
     for slot in 0..table.used() {
         match table.read(slot, &mut payload) {
-            // An empty payload says nothing, and its length is the end mark's.
-            Ok(true) if !payload.is_empty() => {
-                out.write_all(&(payload.len() as u32).to_le_bytes())?;
-                out.write_all(&crc32c::crc32c(&payload).to_le_bytes())?;
-                out.write_all(&payload)?;
-                report.written += 1;
-            }
-            Ok(_) => {}
-            Err(TableError::Damaged(_) | TableError::Busy(_)) => report.skipped += 1,
+            Ok(true) => snapshot.push(&payload)?,
+            Ok(false) => {}
+            Err(TableError::Damaged(_) | TableError::Busy(_)) => skipped += 1,
             Err(error) => return Err(io::Error::other(error)),
         }
     }
-    out.write_all(&0u32.to_le_bytes())?;
-    out.write_all(&report.written.to_le_bytes())?;
-    Ok(report)
+    let written = snapshot.written;
+    snapshot.finish()?;
+    Ok(SnapshotReport { written, skipped })
 }
 
 /// The payloads of a snapshot, in the order of their slots. After `Format` or `Short` nothing more comes.

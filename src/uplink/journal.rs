@@ -55,17 +55,6 @@ pub enum Refusal {
     Disk,
 }
 
-impl Refusal {
-    /// The name in logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Refusal::Full => "full",
-            Refusal::Size => "size",
-            Refusal::Disk => "disk",
-        }
-    }
-}
-
 /// What became of one record of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -129,6 +118,10 @@ pub struct Stored {
 pub struct Usage {
     /// Records not yet confirmed.
     pub records: u64,
+    /// Records set aside: damaged, or refused by the broker for good.
+    pub quarantined: u64,
+    /// Rows of any kind that failed their checksum since the journal was opened.
+    pub damaged: u64,
     /// Bytes of pages in use.
     pub bytes: u64,
     /// Most bytes.
@@ -209,7 +202,8 @@ pub struct Journal {
     pages_max: u64,
     pages_used: u64,
     records: u64,
-    corrupt: u64,
+    quarantined: u64,
+    damaged: u64,
 }
 
 impl Journal {
@@ -231,9 +225,10 @@ impl Journal {
             .doing("read the journal's last sequence")?;
         let page_bytes = schema::pragma(&db, "page_size")?;
         let pages_max = schema::pragma(&db, "max_page_count")?;
-        let records = db
-            .query_row("SELECT count(*) FROM record", [], |row| row.get(0))
-            .doing("count the journal's records")?;
+        let count = |sql| db.query_row(sql, [], |row| row.get(0));
+        let records = count("SELECT count(*) FROM record").doing("count the records")?;
+        let quarantined =
+            count("SELECT count(*) FROM quarantine").doing("count the quarantined records")?;
         let next_seq = highest.max(delivered.high()) + 1;
         let mut journal = Journal {
             db,
@@ -244,7 +239,8 @@ impl Journal {
             pages_max,
             pages_used: 0,
             records,
-            corrupt: 0,
+            quarantined,
+            damaged: 0,
         };
         journal.measure()?;
         Ok(journal)
@@ -259,14 +255,11 @@ impl Journal {
     pub fn usage(&self) -> Usage {
         Usage {
             records: self.records,
+            quarantined: self.quarantined,
+            damaged: self.damaged,
             bytes: self.pages_used * self.page_bytes,
             bytes_max: self.pages_max * self.page_bytes,
         }
-    }
-
-    /// Records that failed their checksum since the journal was opened.
-    pub fn corrupt(&self) -> u64 {
-        self.corrupt
     }
 
     /// Carries out a batch in one transaction, at the wall clock `now_ms`. A full disk or journal refuses the batch's
@@ -323,6 +316,7 @@ impl Journal {
     fn transact(&mut self, batch: &Batch, now_ms: i64) -> rusqlite::Result<Committed> {
         self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let (mut next_seq, mut records) = (self.next_seq, self.records);
+        let mut quarantined = 0;
         for &seq in &batch.delivered {
             let id: Option<[u8; 16]> = self
                 .db
@@ -335,7 +329,7 @@ impl Journal {
             }
         }
         for &(seq, reason) in &batch.quarantined {
-            records -= record::quarantine(&self.db, seq, &reason_text(reason), now_ms)?;
+            quarantined += record::quarantine(&self.db, seq, &reason_text(reason), now_ms)?;
         }
         let mut room = self.room();
         let mut verdicts = Vec::with_capacity(batch.entries.len());
@@ -350,7 +344,8 @@ impl Journal {
         self.db.prepare_cached("COMMIT")?.execute([])?;
         // Only now is anything true outside the transaction.
         self.next_seq = next_seq;
-        self.records = records;
+        self.records = records - quarantined;
+        self.quarantined += quarantined;
         self.delivered.settle();
         self.pages_used = schema::pages_used(&self.db)?;
         Ok(Committed {
@@ -436,14 +431,17 @@ impl Journal {
     /// Moves records that failed to the quarantine. A full disk leaves them where they are; they fail again.
     fn contain(&mut self, bad: &[(u64, &'static str)], now_ms: i64) -> Result<(), JournalError> {
         for &(seq, why) in bad {
-            self.corrupt += 1;
+            self.damaged += 1;
             tracing::error!(
                 seq,
                 why,
                 "journal record is damaged, moved to the quarantine"
             );
             match record::quarantine(&self.db, seq, why, now_ms) {
-                Ok(moved) => self.records -= moved,
+                Ok(moved) => {
+                    self.records -= moved;
+                    self.quarantined += moved;
+                }
                 Err(cause) if is_full_or_busy(&cause) => {}
                 Err(cause) => {
                     let doing = "quarantine a damaged record";
@@ -464,8 +462,8 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Database`].
     pub fn open_alarms(&mut self) -> Result<Vec<OpenAlarm>, JournalError> {
-        let (alarms, corrupt) = open_alarm::read(&self.db).doing("read the open alarms")?;
-        self.corrupt += corrupt;
+        let (alarms, damaged) = open_alarm::read(&self.db).doing("read the open alarms")?;
+        self.damaged += damaged;
         Ok(alarms)
     }
 
@@ -496,7 +494,7 @@ impl Journal {
         match snapshot::read(&self.db).doing("read the snapshot")? {
             Some(Ok(snapshot)) => Ok(Some(snapshot)),
             Some(Err(why)) => {
-                self.corrupt += 1;
+                self.damaged += 1;
                 tracing::error!(why, "snapshot is damaged, starting without it");
                 Ok(None)
             }

@@ -297,11 +297,9 @@ impl Publisher {
 
     /// The client will not take the record that it was just handed, because the broker takes no message of its size.
     pub fn too_large(&mut self, now_ms: u64, seq: u64) {
-        if self
-            .submitted
-            .pop_back_if(|flight| flight.cargo == Cargo::Alarm(seq))
-            .is_some()
-        {
+        let last = self.submitted.back().map(|flight| flight.cargo);
+        if last == Some(Cargo::Alarm(seq)) {
+            self.submitted.pop_back();
             self.judge(now_ms, seq, Reason::PacketTooLarge);
         }
     }

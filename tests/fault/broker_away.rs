@@ -31,7 +31,10 @@ async fn cuts(form: Form) -> Verdict {
     }
     let check = stand.fleet.finish().await;
     let said = stand.node.log().matches("broker").count();
-    let mut verdict = judge(&check, BTreeMap::from([("cuts", json!(cuts)), ("lines_on_broker", json!(said))]));
+    let mut verdict = judge(
+        &check,
+        BTreeMap::from([("cuts", json!(cuts)), ("lines_on_broker", json!(said))]),
+    );
     if verdict.outcome == Outcome::Holds && said as u32 > 4 * cuts + 4 {
         verdict.outcome = Outcome::Fails(format!("{said} log lines about {cuts} cuts"));
     }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::stand::{STEADY, Chance, Stand, block_on, judge};
+use crate::stand::{Chance, STEADY, Stand, block_on, judge};
 use crate::{Form, Outcome, Verdict};
 
 const DRAINS: u32 = 4;
@@ -23,7 +23,11 @@ async fn drains(form: Form) -> Verdict {
     let mut odd = Vec::new();
     for round in 0..if form.long { DRAINS_LONG } else { DRAINS } {
         sleep(Duration::from_millis(1_500 + chance.below(1_000))).await;
-        let signal = if round % 2 == 0 { Signal::SIGTERM } else { Signal::SIGINT };
+        let signal = if round % 2 == 0 {
+            Signal::SIGTERM
+        } else {
+            Signal::SIGINT
+        };
         stand.node.signal_supervisor(signal);
         // The fleet shares this thread: it must go on while the node drains.
         let status = loop {

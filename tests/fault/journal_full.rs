@@ -10,7 +10,10 @@ use tokio::time::{Instant, sleep};
 use crate::stand::{Load, Stand, block_on, judge};
 use crate::{Form, Outcome, Verdict};
 
-const LOAD: Load = Load { devices: 200, sos_every_s: 1 };
+const LOAD: Load = Load {
+    devices: 200,
+    sos_every_s: 1,
+};
 const FULL_WAIT: Duration = Duration::from_secs(60);
 const FULL_FOR: Duration = Duration::from_secs(3);
 const FULL_FOR_LONG: Duration = Duration::from_secs(60);
@@ -47,8 +50,14 @@ async fn fill(form: Form) -> Verdict {
     );
     let missing = [
         (refused == 0, "the journal did not fill"),
-        (tracks_meanwhile == 0, "no track came while the journal was full"),
-        (unanswered == 0, "every device was answered although alarms were refused"),
+        (
+            tracks_meanwhile == 0,
+            "no track came while the journal was full",
+        ),
+        (
+            unanswered == 0,
+            "every device was answered although alarms were refused",
+        ),
     ];
     if verdict.outcome == Outcome::Holds
         && let Some((_, what)) = missing.into_iter().find(|(is, _)| *is)
@@ -63,7 +72,11 @@ async fn fill(form: Form) -> Verdict {
 
 /// Alarm records that the uplink refused so far.
 fn refused(stand: &Stand) -> u64 {
-    let figures = stand.node.process("uplink").map(|process| process.figures).unwrap_or_default();
+    let figures = stand
+        .node
+        .process("uplink")
+        .map(|process| process.figures)
+        .unwrap_or_default();
     let refused = figures.iter().filter(|(name, _)| name.contains("refused"));
     refused.map(|(_, count)| *count as u64).sum()
 }

@@ -25,7 +25,10 @@ pub struct Load {
 }
 
 /// Alarms all the time, on a machine that has other things to do.
-pub const STEADY: Load = Load { devices: 60, sos_every_s: 4 };
+pub const STEADY: Load = Load {
+    devices: 60,
+    sos_every_s: 4,
+};
 
 /// What is broken, and what watches.
 pub struct Stand {
@@ -38,7 +41,7 @@ pub struct Stand {
 impl Stand {
     /// A node that serves, a broker, and a fleet at work. `uplink` is added to the section of that name.
     pub async fn new(seed: u64, load: Load, uplink: &str) -> Stand {
-        let roads: Roads = town::generate(seed);
+        let roads = Roads::new(town::generate(seed));
         let broker = broker::start(broker::Options::default()).await.unwrap();
         let broker_address = broker.addr.to_string();
         let scenario = Scenario::new(seed, load.devices, Some(load.sos_every_s), &roads);
@@ -73,13 +76,21 @@ broker = "mqtt://{broker_address}"
         options.answer_timeout = Duration::from_secs(2);
         options.grace = Duration::from_secs(45);
         let fleet = Fleet::start(roads, options).await.unwrap();
-        Stand { node, broker: Some(broker), fleet, broker_address }
+        Stand {
+            node,
+            broker: Some(broker),
+            fleet,
+            broker_address,
+        }
     }
 
     /// A broker on the old address, with nothing in its memory.
     pub async fn broker_back(&mut self) {
         let listen = self.broker_address.clone();
-        let options = broker::Options { listen, ..broker::Options::default() };
+        let options = broker::Options {
+            listen,
+            ..broker::Options::default()
+        };
         self.broker = Some(broker::start(options).await.unwrap());
     }
 }
@@ -110,19 +121,42 @@ pub fn judge(check: &Check, mut counts: BTreeMap<&'static str, Value>) -> Verdic
     let unanswered = summary.frames_sent - summary.frames_answered;
     let wrong = [
         (summary.lost > 0, format!("lost {:?}", check.lost)),
-        (summary.invented > 0, format!("invented {:?}", check.invented)),
-        (check.reordered > 0, format!("{} reordered", check.reordered)),
-        (unanswered > 0, format!("{unanswered} reports were never answered")),
-        (summary.alarms_delivered == 0, "no alarm was delivered: nothing was at stake".into()),
+        (
+            summary.invented > 0,
+            format!("invented {:?}", check.invented),
+        ),
+        (
+            check.reordered > 0,
+            format!("{} reordered", check.reordered),
+        ),
+        (
+            unanswered > 0,
+            format!("{unanswered} reports were never answered"),
+        ),
+        (
+            summary.alarms_delivered == 0,
+            "no alarm was delivered: nothing was at stake".into(),
+        ),
     ];
-    let wrong: Vec<String> = wrong.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
-    let outcome = if wrong.is_empty() { Outcome::Holds } else { Outcome::Fails(wrong.join("; ")) };
+    let wrong: Vec<String> = wrong
+        .into_iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, what)| what)
+        .collect();
+    let outcome = if wrong.is_empty() {
+        Outcome::Holds
+    } else {
+        Outcome::Fails(wrong.join("; "))
+    };
     Verdict { outcome, counts }
 }
 
 /// Runs a case on a runtime of its own.
 pub fn block_on<T>(case: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(case)
 }
 

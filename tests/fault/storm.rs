@@ -7,14 +7,20 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::stand::{STEADY, Chance, Stand, block_on, judge};
+use crate::stand::{Chance, STEADY, Stand, block_on, judge};
 use crate::{Form, Verdict};
 
 const KILLS: u32 = 100;
 const KILLS_LONG: u32 = 1_000;
 const PAUSE_MS: std::ops::Range<u64> = 50..500;
-const VICTIMS: [&str; 6] =
-    ["ingest", "classifier", "dispatcher", "uplink", "observer", "supervisor"];
+const VICTIMS: [&str; 6] = [
+    "ingest",
+    "classifier",
+    "dispatcher",
+    "uplink",
+    "observer",
+    "supervisor",
+];
 
 pub fn run(form: Form) -> Verdict {
     block_on(storm(form))
@@ -25,7 +31,10 @@ async fn storm(form: Form) -> Verdict {
     let mut chance = Chance::new(form.seed);
     let mut kills = BTreeMap::from(VICTIMS.map(|victim| (victim, 0)));
     while kills.values().sum::<u32>() < if form.long { KILLS_LONG } else { KILLS } {
-        sleep(Duration::from_millis(PAUSE_MS.start + chance.below(PAUSE_MS.end - PAUSE_MS.start))).await;
+        sleep(Duration::from_millis(
+            PAUSE_MS.start + chance.below(PAUSE_MS.end - PAUSE_MS.start),
+        ))
+        .await;
         let victim = VICTIMS[chance.below(VICTIMS.len() as u64) as usize];
         let killed = if victim == "supervisor" {
             stand.node.signal_supervisor(Signal::SIGKILL);
@@ -41,7 +50,10 @@ async fn storm(form: Form) -> Verdict {
     stand.node.ready();
     let check = stand.fleet.finish().await;
     let drained = stand.node.terminate();
-    let mut counts = BTreeMap::from([("kills", json!(kills)), ("kills_total", json!(kills.values().sum::<u32>()))]);
+    let mut counts = BTreeMap::from([
+        ("kills", json!(kills)),
+        ("kills_total", json!(kills.values().sum::<u32>())),
+    ]);
     counts.insert("exit", json!(drained.code()));
     let mut verdict = judge(&check, counts);
     if !drained.success() && verdict.outcome == crate::Outcome::Holds {

@@ -63,6 +63,12 @@ export class Alarms {
     this.changed = true;
   }
 
+  // Whether an alarm of this kind is open for a device, by whatever rule.
+  isOpen(device, kind) {
+    const open = ({ alarm, endedAt }) => !endedAt && alarm.device === device && alarm.kind === kind;
+    return [...this.entries.values()].some(open);
+  }
+
   end(entry, shownMs, how) {
     entry.endedAt = performance.now() + shownMs;
     entry.how = how;

@@ -20,6 +20,7 @@ export function makeMap(element) {
     maxBoundsViscosity: 1,
   });
   L.control.zoom({ position: "bottomright" }).addTo(map);
+  L.control.scale({ position: "bottomleft", imperial: false, maxWidth: 120 }).addTo(map);
   smoothZoom(map);
   return map;
 }

@@ -148,6 +148,15 @@ export class Fleet {
     if (live) this.updates += tracks.length;
   }
 
+  // An alarm began or ended: shown at once, since a vehicle's next track may be a while off.
+  alarm({ device, kind, late }, open) {
+    const vehicle = this.vehicles.get(device);
+    if (!vehicle || late) return;
+    const others = vehicle.track.alarms.filter((other) => other !== kind);
+    vehicle.track.alarms = open ? [...others, kind] : others;
+    vehicle.judge(this.age(vehicle));
+  }
+
   // Forgets who is not among `devices` (after a snapshot that did not name them).
   keepOnly(devices) {
     for (const device of this.vehicles.keys()) if (!devices.has(device)) this.vehicles.delete(device);

@@ -70,7 +70,7 @@ function frameAll() {
     animate: false,
     maxZoom: 16,
     paddingTopLeft: wide ? [300, 24] : [16, 150],
-    paddingBottomRight: wide ? [24, 40] : [16, 110],
+    paddingBottomRight: wide ? [320, 40] : [16, 110],
   });
   framed = true;
 }
@@ -155,7 +155,11 @@ new Stream({
     dirty = true;
     if (!framed) loaded.catch(() => {}).then(() => framed || frameAll());
   },
-  alarm: (alarm) => alarms.hear(alarm),
+  alarm(alarm) {
+    alarms.hear(alarm);
+    fleet.alarm(alarm, alarms.isOpen(alarm.device, alarm.kind));
+    dirty = true;
+  },
   state: showConnection,
 });
 

@@ -51,6 +51,8 @@ export class Roads {
         else path.moveTo(x - this.middle[0], y - this.middle[1]);
       });
     }
+    this.built = new Path2D();
+    [1, 2, 3].forEach((index) => this.built.addPath(this.paths[index]));
     this.streets = new Streets(graph.edges, points);
     this.drawn = null;
   }
@@ -107,7 +109,10 @@ export class Roads {
       context.stroke(path);
     };
     const built = Math.min(2 * BUILT_M / this.metres * view.scale, 400);
-    if (built > 3) [1, 2, 3].forEach((index) => stroke(paths[index], theme.built, built));
+    // From close by it would be but a blob around each street.
+    context.globalAlpha = Math.max(0.45, Math.min(1, 1 - (view.zoom - 15.5) * 0.35));
+    if (built > 3) stroke(this.built, theme.built, built);
+    context.globalAlpha = 1;
     const shown = CLASSES
       .map((kind, index) => ({ ...kind, path: paths[index], pixels: width(kind, view.zoom) }))
       .filter((kind) => view.zoom >= kind.from);

@@ -82,7 +82,7 @@ export class Vehicles {
   // Half the length of an arrow: smaller from afar and in a crowd.
   sizeAt(zoom) {
     const crowd = this.rows.reduce((sum, row) => sum + row.length / 3, 0);
-    const size = Math.max(3.2, Math.min(10, 3.2 + (zoom - 10.5) * 1.15));
+    const size = Math.max(3, Math.min(10, 3 + (zoom - 10.5) * 1.05));
     return Math.round(2 * size * (crowd > 3000 ? 0.7 : crowd > 1000 ? 0.85 : 1)) / 2;
   }
 
@@ -139,8 +139,8 @@ export class Vehicles {
     if (!alarms.length) return;
     context.strokeStyle = context.fillStyle = this.theme.alarm;
     const part = still ? 0.45 : now % PULSE_MS / PULSE_MS;
-    const radius = size * (1.1 + part * 1.5);
-    context.lineWidth = 1.8;
+    const radius = size * (1.1 + part * 1.3);
+    context.lineWidth = 1.5;
     const each = (alpha, draw, of) => {
       context.globalAlpha = alpha;
       context.beginPath();
@@ -150,14 +150,14 @@ export class Vehicles {
       }
       draw.call(context);
     };
-    each(0.14, context.fill, size * 1.75);
-    each((1 - part) * 0.8, context.stroke, radius);
+    each(0.13, context.fill, size * 1.6);
+    each((1 - part) * 0.7, context.stroke, radius);
     context.globalAlpha = 1;
   }
 
   paintTrail(context, view, vehicle) {
     const { trail } = vehicle;
-    context.lineCap = context.lineJoin = "round";
+    context.lineCap = "butt";
     context.strokeStyle = this.theme[vehicle.state];
     context.lineWidth = 3.5;
     const count = trail.length / 2;

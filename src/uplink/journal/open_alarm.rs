@@ -29,16 +29,10 @@ pub(super) fn follow(db: &Connection, entry: &Entry) -> rusqlite::Result<()> {
     }
 }
 
-/// Whether the alarm lasts until it is cleared: its id derives from its start. The id of a momentary alarm derives from
-/// the digest of its report.
+/// Whether the alarm lasts until it is cleared: then its id follows from its start.
 fn holds(event: &Event) -> bool {
-    event.id
-        == EventId::derive(
-            &event.device,
-            &event.rule,
-            event.start_ms as u64,
-            event.phase,
-        )
+    let start = event.start_ms as u64;
+    event.id == EventId::of_alarm(&event.device, event.kind, &event.rule, start, event.phase)
 }
 
 /// A device has at most one open alarm of a kind under a rule.
@@ -53,14 +47,14 @@ fn key(event: &Event) -> Vec<u8> {
 pub(super) fn read(db: &Connection) -> rusqlite::Result<(Vec<OpenAlarm>, u64)> {
     let mut statement = db.prepare("SELECT body, crc FROM open_alarm")?;
     let mut rows = statement.query([])?;
-    let (mut alarms, mut corrupt) = (Vec::new(), 0);
+    let (mut alarms, mut damaged) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let body = row.get_ref(0)?.as_blob().unwrap_or_default();
         let good = row.get(1) == Ok(crc32c::crc32c(body));
         match Event::decode(body) {
             Ok(event) if good => alarms.push(event),
-            _ => corrupt += 1,
+            _ => damaged += 1,
         }
     }
-    Ok((alarms, corrupt))
+    Ok((alarms, damaged))
 }

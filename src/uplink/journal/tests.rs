@@ -8,7 +8,7 @@ const NOW: i64 = 1_700_000_000_000;
 fn event(device: &str, kind: AlarmKind, start_ms: i64, phase: Phase) -> Event {
     let device = DeviceId::new(device.as_bytes()).unwrap();
     Event {
-        id: EventId::derive(&device, kind.name(), start_ms as u64, phase),
+        id: EventId::of_alarm(&device, kind, kind.name(), start_ms as u64, phase),
         device,
         kind,
         phase,
@@ -321,9 +321,9 @@ fn a_flipped_bit_is_quarantined_and_counted_and_its_neighbours_live() {
     );
     let mut journal = dir.open(ROOMY);
     assert_eq!(journal.read(&[1, 2], NOW).unwrap().len(), 1);
-    assert_eq!((journal.corrupt(), journal.usage().records), (1, 3));
+    assert_eq!((journal.damaged, journal.usage().records), (1, 3));
     let left: Vec<u64> = all(&mut journal).iter().map(|stored| stored.seq).collect();
-    assert_eq!((left, journal.corrupt()), (vec![1, 4], 2));
+    assert_eq!((left, journal.damaged), (vec![1, 4], 2));
     let kept: i64 = journal
         .db
         .query_row(
@@ -428,7 +428,7 @@ fn a_snapshot_is_replaced_survives_and_is_refused_when_damaged_or_too_large() {
     dir.tamper("UPDATE snapshot SET at_ms = at_ms + 1");
     let mut journal = dir.open(1 << 20);
     assert_eq!(
-        (journal.read_snapshot().unwrap(), journal.corrupt()),
+        (journal.read_snapshot().unwrap(), journal.damaged),
         (None, 1)
     );
 }

@@ -1,5 +1,7 @@
 //! The broker's word on a message: MQTT 5 PUBACK reason codes, and what each says about trying again.
 
+use std::fmt;
+
 /// A reason code (MQTT 5, section 3.4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -49,5 +51,22 @@ impl Reason {
             self,
             Reason::TopicInvalid | Reason::PacketTooLarge | Reason::PayloadInvalid
         )
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Success => "delivered",
+            Reason::NoSubscriber => "nobody subscribes to it",
+            Reason::Unspecified => "the broker does not say why",
+            Reason::Implementation => "the broker has a reason of its own",
+            Reason::NotAuthorized => "we are not authorized to publish",
+            Reason::TopicInvalid => "the broker does not accept the topic",
+            Reason::PacketIdInUse => "the packet id is in use",
+            Reason::PacketTooLarge => "the message is larger than the broker takes",
+            Reason::QuotaExceeded => "a quota of the broker is used up",
+            Reason::PayloadInvalid => "the broker does not accept the payload",
+        })
     }
 }

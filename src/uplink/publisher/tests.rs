@@ -120,7 +120,7 @@ fn a_live_alarm_overtakes_the_backlog_of_others_but_not_its_own() {
     rig.accept(10, 10);
     rig.accept(11, 9);
     let mut order = rig.published();
-    assert_eq!(order, [1], "its content was at hand");
+    assert_eq!(order, [1]);
     while rig.publisher.records() > 0 {
         rig.acknowledge(rig.next_id - 1, Reason::Success);
         order.extend(rig.run().into_iter().filter_map(|action| match action {
@@ -128,7 +128,8 @@ fn a_live_alarm_overtakes_the_backlog_of_others_but_not_its_own() {
             _ => None,
         }));
     }
-    assert_eq!(order, [1, 10, 9, 11, 2, 3, 4, 5, 6, 7, 8]);
+    // 1 and 2 were loaded already when a place in the window fell free.
+    assert_eq!(order, [1, 10, 9, 2, 11, 3, 4, 5, 6, 7, 8]);
 }
 
 #[test]
@@ -211,7 +212,8 @@ fn a_message_larger_than_the_broker_takes_ends_in_the_quarantine() {
 
 #[test]
 fn any_doubt_ends_the_connection_and_replays_in_order() {
-    let doubts: [(Doubt, fn(&mut Rig)); 4] = [
+    type Provoke = fn(&mut Rig);
+    let doubts: [(Doubt, Provoke); 4] = [
         (Doubt::Unsolicited, |rig| {
             rig.acknowledge(999, Reason::Success)
         }),
