@@ -171,6 +171,15 @@ fn tracks_are_served_as_geojson_by_device_and_box() {
     assert_eq!(count("/v1/tracks?bbox=7.4,43.7,7.4215049,43.8"), 50);
     assert_eq!(count("/v1/tracks?bbox=7.4,43.7,7.5,43.8&device=v699"), 1);
     assert_eq!(dispatched.get_json("/v1/tracks/v699")["id"], "v699");
+    let mut moved = frame("v699", 2_000);
+    moved.fix.lat_e7 += 2_000;
+    world.track(&moved);
+    world.wait_for(Metric::Tracks, 701);
+    let trail = &dispatched.get_json("/v1/tracks/v699")["properties"]["trail"];
+    assert_eq!(
+        (trail.as_array().unwrap().len(), &trail[1]["lat"]),
+        (2, &json!(43.7342))
+    );
     for (path, expected) in [
         ("/v1/tracks/nobody", 404),
         ("/v1/tracks/a%20b", 400),

@@ -45,6 +45,20 @@ function select(vehicle, move = false) {
   }
   atOnce = true;
   detail.show(selected, following);
+  if (selected && !selected.recalled) recall(selected);
+}
+
+// Asks once for a vehicle's trail from before this page was opened.
+async function recall(vehicle) {
+  vehicle.recalled = true;
+  try {
+    const answer = await fetch(`/v1/tracks/${encodeURIComponent(vehicle.device)}`);
+    const { trail } = (await answer.json()).properties;
+    vehicle.recall(trail.filter(({ time }) => Date.parse(time) < vehicle.firstFix));
+    atOnce = true;
+  } catch {
+    // The trail begins where this page began.
+  }
 }
 
 const pick = (device) => select(fleet.vehicles.get(device), true);
