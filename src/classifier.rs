@@ -15,7 +15,9 @@ mod pipeline;
 mod place;
 mod process;
 mod rule;
+mod sensor;
 mod state;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod verdict;

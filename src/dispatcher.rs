@@ -15,5 +15,6 @@ mod process;
 mod server;
 mod stream;
 mod subscription;
+mod trail;
 
 pub use process::{DispatcherError, run};

@@ -78,22 +78,25 @@ impl TraceHead {
     }
 
     /// Id of a later span of this trace: derived, so that every process knows it beforehand and a repeated export is
-    /// the same span. `splitmix64` finaliser (Steele, Lea, Flood 2014) over root id and number; never zero.
+    /// the same span. Never zero.
     pub fn child_span_id(&self, number: u8) -> u64 {
-        let mut z = self
-            .span_id
-            .wrapping_add((u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)).max(1)
+        let step = (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mix(self.span_id.wrapping_add(step))
     }
 
-    /// The W3C `traceparent` that makes span `number` the parent of whoever reads it.
-    pub fn traceparent(&self, number: u8) -> String {
+    /// Id of a span that is about one event: a frame may raise several, each with spans of its own.
+    pub fn event_span_id(&self, number: u8, event: &EventId) -> u64 {
+        let (_, low) = event.0.split_at(8);
+        let low = u64::from_le_bytes(std::array::from_fn(|i| low[i]));
+        mix(self.child_span_id(number) ^ low)
+    }
+
+    /// The W3C `traceparent` that makes the `send alarms` span of an event the parent of whoever reads it.
+    pub fn traceparent(&self, event: &EventId) -> String {
         format!(
             "00-{:032x}-{:016x}-01",
             self.trace_id,
-            self.child_span_id(number)
+            self.event_span_id(span::SEND_ALARM, event)
         )
     }
 
@@ -125,6 +128,13 @@ impl TraceHead {
     }
 }
 
+/// `splitmix64` finaliser (Steele, Lea, Flood 2014); never zero.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)).max(1)
+}
+
 /// Numbers of the derived spans, one a place in the code that a trace shows.
 pub mod span {
     /// `receive {sensor}`: the root; its id is the root id itself.
@@ -139,9 +149,9 @@ pub mod span {
     pub const CLASSIFY: u8 = 4;
     /// `push tracks`.
     pub const PUSH_TRACKS: u8 = 5;
-    /// `journal`.
+    /// `journal`; one for each event.
     pub const JOURNAL: u8 = 6;
-    /// `send alarms/{device}`.
+    /// `send alarms/{device}`; one for each event.
     pub const SEND_ALARM: u8 = 7;
 }
 
@@ -218,5 +228,7 @@ mod tests {
         let ids: std::collections::HashSet<u64> = (0..8).map(|n| head.child_span_id(n)).collect();
         assert_eq!((ids.len(), ids.contains(&0)), (8, false));
         assert_eq!(head.child_span_id(3), head.child_span_id(3));
+        let of = |byte| head.event_span_id(span::JOURNAL, &EventId([byte; 16]));
+        assert_ne!(of(1), of(2));
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, interval, timeout};
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::role::{Role, exit};
+use crate::role::{Purpose, Role, exit};
 use crate::sys::{log, start};
 use child::{Child, News};
 use node::{Node, NodeError};
@@ -161,16 +161,35 @@ fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
             }
         }
         News::Snapshot(fd) => node.keep_snapshot(fd),
+        News::Replaced { ring } => hand_on(node, children, ring),
         News::Violation { ring, what } => {
-            error!("ring {ring} is quarantined: {what}; giving the sensor a fresh one");
+            error!(
+                "ring {ring} is quarantined: {what}; its producer is started again on a fresh one"
+            );
             node.replace_ring(ring);
-            let ends = node.ends_of(ring);
-            children
+            let producer = node.ring(ring).map(|plan| &plan.producer);
+            let producer = children
                 .iter_mut()
-                .filter(|child| ends.contains(&child.name))
-                .for_each(Child::kill);
+                .filter(|child| Some(&child.name) == producer);
+            producer.for_each(Child::kill);
+            hand_on(node, children, ring);
         }
         News::Ended { .. } => {}
+    }
+}
+
+/// Gives the consumer of a replaced ring the new one. The classifier takes a sensor's ring while it runs; a ring
+/// between two roles is taken by starting its consumer again.
+fn hand_on(node: &Node, children: &mut [Child], number: u32) {
+    let Some(ring) = node.ring(number) else {
+        return;
+    };
+    let consumer = children
+        .iter_mut()
+        .filter(|child| child.name == ring.consumer);
+    match ring.purpose {
+        Purpose::Sensor => consumer.for_each(|child| child.hand_ring(number)),
+        Purpose::Track | Purpose::Alarm | Purpose::Trace => consumer.for_each(Child::kill),
     }
 }
 

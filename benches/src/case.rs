@@ -12,7 +12,7 @@ use crate::figure::Times;
 use crate::fleet::{Fleet, Outcome};
 use crate::receiver::{Arrival, Receiver};
 use crate::schedule::Schedule;
-use crate::usage::{self, Process};
+use crate::usage::{self, Meter, Process, Used};
 
 /// From the end of the preparations to the first message.
 const LEAD: Duration = Duration::from_millis(20);
@@ -79,7 +79,7 @@ pub fn measure(
     let lasting = load.warm + load.measured;
     let schedule = Schedule::new(start, load.devices, load.period, lasting, seed);
     let window = start + nanos(load.warm)..start + nanos(lasting);
-    let (outcome, timer, used) = thread::scope(|scope| {
+    let (outcome, timer, (used, pss_bytes)) = thread::scope(|scope| {
         let control = scope.spawn(|| control::run(&schedule, window.clone()));
         let fleet = scope.spawn(|| fleet.run(&schedule, window.clone(), sent));
         let usage = watch(processes, &window);
@@ -105,47 +105,25 @@ pub fn measure(
             receiver.arrivals.conflated.load(Ordering::Relaxed)
         }),
         cpu_us: cpu_us.collect(),
-        pss_bytes: used.pss_bytes,
+        pss_bytes,
         others_cores: used.others_cores,
     })
 }
 
-/// What processes used in the window.
-struct Used {
-    cpu_ns: Vec<(String, u64)>,
-    pss_bytes: Vec<(String, u64)>,
-    others_cores: f64,
-}
-
-/// Reads the usage at both ends of the window.
-fn watch(processes: &[Process], window: &Range<Nanos>) -> io::Result<Used> {
-    type Each = Vec<(String, u64)>;
-    let read = |of: fn(u32) -> io::Result<u64>| -> io::Result<Each> {
-        let each = processes.iter();
-        each.map(|process| Ok((process.name.clone(), of(process.pid)?)))
-            .collect()
-    };
+/// What processes used in the window, and their memory at its end.
+fn watch(processes: &[Process], window: &Range<Nanos>) -> io::Result<(Used, Vec<(String, u64)>)> {
     let sleep_until = |time: Nanos| {
         thread::sleep(Duration::from_nanos(time.saturating_sub(clock::now())));
     };
-    let known = || -> io::Result<(Each, u64, u64)> {
-        let this = usage::cpu_ns(std::process::id())?;
-        Ok((read(usage::cpu_ns)?, this, usage::machine_busy_ns()?))
-    };
     sleep_until(window.start);
-    let (before, this_before, machine_before) = known()?;
+    let meter = Meter::start(processes)?;
     sleep_until(window.end);
-    let (mut cpu_ns, this, machine) = known()?;
-    for (used, before) in cpu_ns.iter_mut().zip(before) {
-        used.1 -= before.1;
+    let used = meter.read()?;
+    let mut memory = Vec::new();
+    for process in processes {
+        memory.push((process.name.clone(), usage::pss_bytes(process.pid)?));
     }
-    let ours = this - this_before + cpu_ns.iter().map(|(_, used)| used).sum::<u64>();
-    let others = (machine - machine_before).saturating_sub(ours);
-    Ok(Used {
-        cpu_ns,
-        pss_bytes: read(usage::pss_bytes)?,
-        others_cores: others as f64 / (window.end - window.start) as f64,
-    })
+    Ok((used, memory))
 }
 
 /// What came to the subscriber of what was sent in the window.

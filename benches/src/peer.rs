@@ -97,7 +97,7 @@ pub fn mosquitto() -> io::Result<Option<Peer>> {
     let config = directory.path().join("mosquitto.conf");
     let settings = format!(
         "listener {} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nmax_connections -1\n\
-         persistence false\nuser root\nlog_type error\nmax_queued_messages 100000\n",
+         persistence false\nlog_type error\nmax_queued_messages 100000\n",
         address.port()
     );
     fs::write(&config, settings)?;

@@ -17,7 +17,7 @@ use crate::truth::{Episode, What};
 /// What is sent just before or after a disturbance may be touched by it, ms.
 const SPREAD_MS: i64 = 15_000;
 /// Most lost or invented alarms that a verdict names; all are counted.
-const NAMED_MAX: usize = 100;
+pub const NAMED_MAX: usize = 100;
 
 /// Which ends took part, and what the run was to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Pure: bytes and the time go in, bytes to write and what became of reports come out. Promises that reports go out
 //! in the order they were made, that each is kept until a 0x8001 names its message with success, and that after a
-//! reconnect everything unanswered goes out oldest first, before anything new. Connecting is [`crate::link`]'s
+//! reconnect everything unanswered goes out oldest first, before anything new. Connecting is `link`'s
 //! matter; what to report is [`crate::fleet`]'s.
 
 use std::collections::VecDeque;

@@ -3,7 +3,7 @@
 //! A transition is a value; nothing here changes a state. A held bit is open from the first report that has it to the
 //! first without it; a momentary one is raised when it appears and never cleared.
 
-use crate::frame::{AlarmKind, Alarms, DeviceId, EventId, Phase};
+use crate::frame::{AlarmKind, Alarms, EventId, Phase};
 
 use super::state::{DeviceState, spell_key};
 

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use crate::frame::{DeviceId, EventId, Frame, FrameFlags};
 
+use super::fleet::Berth;
+
 /// Frames after which a batch ends with the message that it is in.
 pub const BATCH_FRAMES_MAX: usize = 256;
 
@@ -20,6 +22,8 @@ pub struct Taken {
     pub frame: Frame,
     /// Its bytes in [`Batch::bytes`].
     pub bytes: Range<usize>,
+    /// Its device; none if there was no slot left for it.
+    pub berth: Option<Berth>,
     /// Whether its device's state has it already.
     pub applied: bool,
     /// Whether something was found in it, so that the uplink owns its trace.
@@ -39,6 +43,15 @@ pub struct Message {
     pub refused: bool,
     /// Events that must be safe before it is accepted.
     pub events: Vec<(DeviceId, EventId)>,
+}
+
+impl Message {
+    /// Adds an event to those that must be safe.
+    pub fn wait_for(&mut self, device: DeviceId, event: EventId) {
+        if !self.events.iter().any(|known| known.1 == event) {
+            self.events.push((device, event));
+        }
+    }
 }
 
 /// What the dispatcher is told.
@@ -64,7 +77,7 @@ pub struct Batch {
     /// Events on their way to the uplink although no message of this batch waits for them.
     pub loose: Vec<(DeviceId, EventId)>,
     /// Devices whose state changed.
-    pub dirty: Vec<DeviceId>,
+    pub dirty: Vec<Berth>,
     /// Ring sequence after the last frame.
     pub end_seq: u64,
 }
@@ -107,6 +120,7 @@ impl Batch {
             seq,
             frame,
             bytes: start..self.bytes.len(),
+            berth: None,
             applied: false,
             found: false,
         });
@@ -133,7 +147,7 @@ impl Batch {
     }
 
     /// Notes that a device's state changed.
-    pub fn note_dirty(&mut self, device: DeviceId) {
+    pub fn note_dirty(&mut self, device: Berth) {
         // Frames of one device mostly come one after the other; a repeat elsewhere costs a second write, no harm.
         if self.dirty.last() != Some(&device) {
             self.dirty.push(device);

@@ -8,18 +8,23 @@ use crate::table::{PAYLOAD_BYTES_MAX, SnapshotError, TableError, TableWriter, re
 
 use super::state::{DeviceState, Owed};
 
+/// A device's place in the fleet, good for as long as the fleet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Berth(u32);
+
 /// A device with its slot.
 #[derive(Debug)]
-pub struct Device {
+struct Device {
     slot: u32,
-    /// Its state, perhaps newer than the one in the table.
-    pub state: DeviceState,
+    /// Perhaps newer than the one in the table.
+    state: DeviceState,
 }
 
 /// All devices.
 pub struct Fleet {
     table: TableWriter,
-    devices: HashMap<DeviceId, Device>,
+    devices: Vec<Device>,
+    berths: HashMap<DeviceId, Berth>,
     /// Slots handed out that hold no device.
     free: Vec<u32>,
     owing: HashSet<DeviceId>,
@@ -30,7 +35,8 @@ impl Fleet {
     /// counts them.
     pub fn attach(table: TableWriter) -> (Fleet, u32) {
         let mut fleet = Fleet {
-            devices: HashMap::new(),
+            devices: Vec::new(),
+            berths: HashMap::new(),
             free: Vec::new(),
             owing: HashSet::new(),
             table,
@@ -47,7 +53,9 @@ impl Fleet {
                 }
             };
             match read {
-                Some(state) => fleet.insert(slot, state),
+                Some(state) => {
+                    fleet.insert(slot, state);
+                }
                 None => fleet.free.push(slot),
             }
         }
@@ -70,66 +78,75 @@ impl Fleet {
                 }
             };
             let Some(state) = state else { continue };
-            if self.devices.contains_key(&state.public.device) {
+            if self.berths.contains_key(&state.public.device) {
                 continue;
             }
             let Some(slot) = self.free_slot() else { break };
-            let device = state.public.device;
-            self.insert(slot, state);
+            let berth = self.insert(slot, state);
             // What was read from a slot fits a slot.
-            if self.switch(&device).is_ok() {
+            if self.switch(berth).is_ok() {
                 restored += 1;
             }
         }
         result.map(|()| restored)
     }
 
-    fn insert(&mut self, slot: u32, state: DeviceState) {
+    fn insert(&mut self, slot: u32, state: DeviceState) -> Berth {
         let device = state.public.device;
         if !state.memory.owed.is_empty() {
             self.owing.insert(device);
         }
-        self.devices.insert(device, Device { slot, state });
+        let berth = Berth(self.devices.len() as u32);
+        self.berths.insert(device, berth);
+        self.devices.push(Device { slot, state });
+        berth
     }
 
     fn free_slot(&mut self) -> Option<u32> {
         self.free.pop().or_else(|| self.table.claim())
     }
 
-    /// A device that may be new; `None` when it is and there is no slot left.
-    pub fn device(&mut self, id: DeviceId) -> Option<&mut Device> {
-        if !self.devices.contains_key(&id) {
-            let slot = self.free_slot()?;
-            self.insert(slot, DeviceState::new(id));
+    /// Finds a device that may be new; `None` when it is and there is no slot left.
+    pub fn find(&mut self, id: DeviceId) -> Option<Berth> {
+        match self.berths.get(&id) {
+            Some(berth) => Some(*berth),
+            None => {
+                let slot = self.free_slot()?;
+                Some(self.insert(slot, DeviceState::new(id)))
+            }
         }
-        self.devices.get_mut(&id)
     }
 
-    /// The state of a known device.
-    pub fn state(&self, id: &DeviceId) -> Option<&DeviceState> {
-        self.devices.get(id).map(|device| &device.state)
+    /// A device's state.
+    pub fn state(&self, berth: Berth) -> &DeviceState {
+        &self.devices[berth.0 as usize].state
+    }
+
+    /// A device's state, to be changed.
+    pub fn state_mut(&mut self, berth: Berth) -> &mut DeviceState {
+        &mut self.devices[berth.0 as usize].state
     }
 
     /// An event that a device owes.
     pub fn owed(&self, id: &DeviceId, event: EventId) -> Option<&Owed> {
-        let mut owed = self.state(id)?.memory.owed.iter();
+        let berth = self.berths.get(id)?;
+        let mut owed = self.state(*berth).memory.owed.iter();
         owed.find(|owed| owed.id == event)
     }
 
-    /// Lets go of an event that is safe; whether it was owed.
-    pub fn settle(&mut self, id: &DeviceId, event: EventId) -> bool {
-        let device = self.devices.get_mut(id);
-        device.is_some_and(|device| device.state.memory.settle(event))
+    /// Lets go of an event that is safe; the device, if it owed that.
+    pub fn settle(&mut self, id: &DeviceId, event: EventId) -> Option<Berth> {
+        let berth = *self.berths.get(id)?;
+        let owed = self.state_mut(berth).memory.settle(event);
+        owed.then_some(berth)
     }
 
     /// Makes a device's state the one in the table.
     ///
     /// # Errors
     /// `Large` when it does not fit; the table keeps the state before.
-    pub fn switch(&self, id: &DeviceId) -> Result<(), TableError> {
-        let Some(device) = self.devices.get(id) else {
-            return Ok(());
-        };
+    pub fn switch(&self, berth: Berth) -> Result<(), TableError> {
+        let device = &self.devices[berth.0 as usize];
         let mut payload = [0; PAYLOAD_BYTES_MAX];
         let used = device.state.encode(&mut payload).ok_or(TableError::Large)?;
         self.table.write(device.slot, &payload[..used])
@@ -147,15 +164,11 @@ impl Fleet {
 
     /// Devices that owe something.
     pub fn owing(&mut self) -> impl Iterator<Item = &DeviceState> {
-        let devices = &self.devices;
-        self.owing.retain(|id| {
-            devices
-                .get(id)
-                .is_some_and(|device| !device.state.memory.owed.is_empty())
-        });
+        let (berths, devices) = (&self.berths, &self.devices);
+        let state = |id: &DeviceId| berths.get(id).map(|berth| &devices[berth.0 as usize].state);
         self.owing
-            .iter()
-            .filter_map(|id| devices.get(id).map(|device| &device.state))
+            .retain(|id| state(id).is_some_and(|state| !state.memory.owed.is_empty()));
+        self.owing.iter().filter_map(state)
     }
 }
 
@@ -170,23 +183,31 @@ mod tests {
         DeviceId::new(text.as_bytes()).unwrap()
     }
 
+    /// Sets what a test looks for in a device's state.
+    fn set(fleet: &mut Fleet, name: &str, received_ms: i64) -> Berth {
+        let berth = fleet.find(id(name)).unwrap();
+        fleet.state_mut(berth).public.received_ms = received_ms;
+        berth
+    }
+
+    fn received_ms(fleet: &mut Fleet, name: &str) -> i64 {
+        let berth = fleet.find(id(name)).unwrap();
+        fleet.state(berth).public.received_ms
+    }
+
     #[test]
     fn a_successor_finds_every_device_and_reuses_slots_without_one() {
         let fd = table::create(3).unwrap();
         let attach = || Fleet::attach(TableWriter::attach(fd.as_fd()).unwrap()).0;
         let mut first = attach();
-        for name in ["a", "b"] {
-            first.device(id(name)).unwrap().state.public.received_ms = 5;
-        }
-        first.switch(&id("b")).unwrap();
+        set(&mut first, "a", 5);
+        let berth = set(&mut first, "b", 5);
+        first.switch(berth).unwrap();
         let mut second = attach();
         assert_eq!(second.len(), 1);
-        assert_eq!(second.state(&id("b")).unwrap().public.received_ms, 5);
-        assert!(second.device(id("c")).is_some() && second.device(id("d")).is_some());
-        assert!(
-            second.device(id("e")).is_none(),
-            "three slots, three devices"
-        );
+        assert_eq!(received_ms(&mut second, "b"), 5);
+        let found = ["c", "d", "e"].map(|name| second.find(id(name)).is_some());
+        assert_eq!(found, [true, true, false], "three slots, three devices");
     }
 
     #[test]
@@ -194,8 +215,8 @@ mod tests {
         let old = table::create(4).unwrap();
         let mut fleet = Fleet::attach(TableWriter::attach(old.as_fd()).unwrap()).0;
         for name in ["a", "b"] {
-            fleet.device(id(name)).unwrap().state.public.received_ms = 1;
-            fleet.switch(&id(name)).unwrap();
+            let berth = set(&mut fleet, name, 1);
+            fleet.switch(berth).unwrap();
         }
         let mut snapshot = Vec::new();
         let reader = table::TableReader::attach(old.as_fd()).unwrap();
@@ -203,10 +224,10 @@ mod tests {
 
         let fd = table::create(4).unwrap();
         let mut fleet = Fleet::attach(TableWriter::attach(fd.as_fd()).unwrap()).0;
-        fleet.device(id("a")).unwrap().state.public.received_ms = 2;
+        set(&mut fleet, "a", 2);
         assert_eq!(fleet.restore(&snapshot), Ok(1));
-        let received = |name| fleet.state(&id(name)).unwrap().public.received_ms;
-        assert_eq!((received("a"), received("b")), (2, 1));
+        assert_eq!(received_ms(&mut fleet, "a"), 2);
+        assert_eq!(received_ms(&mut fleet, "b"), 1);
         // What was restored is in the table, too.
         let successor = Fleet::attach(TableWriter::attach(fd.as_fd()).unwrap()).0;
         assert_eq!(successor.len(), 1);

@@ -67,3 +67,55 @@ impl Outbox {
         spans.map(|(start, &end)| &self.bytes[start..end]).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classifier::testing::report;
+    use crate::frame::{Attribute, FRAME_BYTES_MAX, FrameFlags, Value};
+    use crate::hop::Hop;
+
+    #[test]
+    fn a_track_has_the_stamps_of_now_and_all_else_as_it_came() {
+        let mut frame = report("1", 1_000);
+        let mut bytes = [0; FRAME_BYTES_MAX];
+        let (used, _) = frame.encode(&mut bytes).unwrap();
+        frame.trace.stamp(Hop::Classified, 5_000);
+        let mut outbox = Outbox::default();
+        outbox.push_track(&bytes[..used], &frame, FRAME_BYTES_MAX);
+        let records = outbox.records();
+        assert_eq!(records[0][0], TRACK);
+        assert_eq!(Frame::decode(&records[0][1..]).unwrap(), frame);
+    }
+
+    #[test]
+    fn a_frame_that_fills_its_slot_loses_an_attribute_to_the_byte_of_its_kind() {
+        let mut frame = report("1", 1_000);
+        let text = |bytes: usize| Attribute::named("n", Value::Text("x".repeat(bytes)));
+        frame.attributes = vec![text(100), text(100)];
+        let mut bytes = [0; FRAME_BYTES_MAX];
+        let (used, _) = frame.encode(&mut bytes).unwrap();
+        let mut outbox = Outbox::default();
+        outbox.push_track(&bytes[..used], &frame, used);
+        let track = Frame::decode(&outbox.records()[0][1..]).unwrap();
+        assert!(track.flags.has(FrameFlags::CUT));
+        assert_eq!(track.attributes, frame.attributes[..1]);
+    }
+
+    #[test]
+    fn an_event_that_does_not_fit_adds_nothing() {
+        let frame = report("1", 1_000);
+        let mut state = crate::classifier::state::DeviceState::new(frame.device);
+        let rules = crate::classifier::testing::rule_set();
+        let frame = crate::classifier::testing::report_at("1", 1_000, 1_000.0, 0);
+        let verdict = crate::classifier::verdict::classify(&state, &frame, &rules);
+        state.apply(&frame, "gate", &verdict);
+        let event = state.memory.owed[0].event(frame.device, None);
+        let mut outbox = Outbox::default();
+        assert!(outbox.push_event(&event, 480, Some(ALARM)));
+        assert!(!outbox.push_event(&event, 40, None));
+        let records = outbox.records();
+        assert_eq!(records.len(), 1);
+        assert_eq!(Event::decode(&records[0][1..]).unwrap(), event);
+    }
+}

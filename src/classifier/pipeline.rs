@@ -4,31 +4,24 @@
 //! free the slots. A process killed between any two of them leaves a successor that judges the same frames again on the
 //! states before, or knows them as applied; either way nothing found is lost and nothing is accepted that is not safe.
 
-use std::sync::Arc;
+mod outcomes;
+mod outputs;
 
-use crate::frame::{DeviceId, Event, EventId, Frame, Origin, Phase};
+use crate::frame::Frame;
 use crate::hop::{Hop, TraceHead};
 use crate::ring::{Consumer, Outcome, Producer, Violation};
 use crate::stats::{ClassifierMetric as Metric, Stats};
 
-use super::batch::{BATCH_FRAMES_MAX, Batch, MESSAGE_FRAMES_MAX, Update};
-use super::custody::{Custody, Record};
-use super::fleet::Fleet;
-use super::hygiene::{Rejection, order_key};
-use super::outbox::{ALARM, Outbox};
+use super::batch::{Batch, MESSAGE_FRAMES_MAX, Update};
+use super::custody::Custody;
+use super::fleet::{Berth, Fleet};
+use super::hygiene::order_key;
+use super::outbox::Outbox;
 use super::rule::RuleSet;
-use super::state::{Applied, Owed};
+use super::sensor::Sensor;
+use super::state::Applied;
+use super::tally::{count_found, count_standing};
 use super::verdict::{Standing, classify};
-
-/// A sensor's ring.
-pub struct Sensor {
-    name: Arc<str>,
-    consumer: Consumer,
-    /// Frames before this sequence may have been taken by a predecessor that died.
-    redelivered_below: u64,
-    /// What its producer did wrong, until it was told to whoever asks.
-    violation: Option<Violation>,
-}
 
 /// What the classifier holds.
 pub struct Pipeline {
@@ -93,53 +86,17 @@ impl Pipeline {
 
     /// Adds a sensor's ring, or replaces the one of the same number. `restarted`: a predecessor may have taken frames
     /// that are still there.
-    pub fn add_sensor(&mut self, name: &str, mut consumer: Consumer, restarted: bool) {
-        let ring = consumer.identity().ring;
-        // One batch at most is taken and not freed. A violation is found again when frames are taken.
-        let waiting = consumer.available().unwrap_or(0);
-        let taken = waiting.min((BATCH_FRAMES_MAX + MESSAGE_FRAMES_MAX) as u64);
-        let sensor = Sensor {
-            name: name.into(),
-            redelivered_below: if restarted {
-                consumer.head() + taken
-            } else {
-                0
-            },
-            consumer,
-            violation: None,
-        };
+    pub fn add_sensor(&mut self, name: &str, consumer: Consumer, restarted: bool) {
+        let sensor = Sensor::new(name, consumer, restarted);
+        let ring = sensor.consumer.identity().ring;
         self.sensors.retain(|s| s.consumer.identity().ring != ring);
         self.sensors.push(sensor);
     }
 
-    /// Finds out what a predecessor left on the uplink's ring: outcomes that were not passed on are, and records without
-    /// one are waited for.
-    pub fn resume(&mut self) {
-        for seq in self.alarms.oldest()..self.alarms.tail() {
-            // A slot that does not hold its record any more was settled: only then is it overwritten.
-            let kept = self.alarms.record_at(seq, &mut self.record).is_ok();
-            let event = Event::decode(&self.record).ok();
-            if let Some(event) = event.filter(|_| kept) {
-                self.custody.sent(
-                    seq,
-                    Record {
-                        event: event.id,
-                        device: event.device,
-                        origin: event.origin,
-                    },
-                );
-            }
-        }
-        self.alarms.set_hold(self.custody.hold(self.alarms.tail()));
-        let owed: usize = self.fleet.owing().map(|s| s.memory.owed.len()).sum();
-        self.stats.set(Metric::EventsOwed, owed as u64);
-        self.stats.set(Metric::Devices, self.fleet.len() as u64);
-        self.pass_outcomes();
-        self.emit_owed();
-    }
-
-    /// Passes every ring once, a batch of each; whether anything was there.
+    /// Passes on outcomes, then every ring once, a batch of each; whether a frame was there.
     pub fn turn(&mut self) -> bool {
+        // First, because what is no longer owed makes room for what is about to be.
+        self.pass_outcomes();
         let mut busy = false;
         for at in 0..self.sensors.len() {
             if self.take(at) {
@@ -152,7 +109,6 @@ impl Pipeline {
                 self.free(at);
             }
         }
-        self.pass_outcomes();
         busy
     }
 
@@ -177,7 +133,13 @@ impl Pipeline {
             }
             taken += 1;
             self.batch.end_seq = seq + 1;
-            let Ok(mut frame) = Frame::decode(&self.record) else {
+            // A message that says to have begun elsewhere would be answered there, and block that word for others.
+            let frame = Frame::decode(&self.record).ok();
+            let frame = frame.filter(|frame| {
+                let ahead = seq.checked_sub(frame.message_first_seq);
+                ahead.is_some_and(|ahead| ahead < MESSAGE_FRAMES_MAX as u64)
+            });
+            let Some(mut frame) = frame else {
                 self.stats.add(Metric::RejectedBadFrame, 1);
                 continue;
             };
@@ -209,9 +171,11 @@ impl Pipeline {
         let taken = &mut self.batch.frames[frames.clone()];
         // Before anything of the message is applied: its frames are judged in another order than they were numbered.
         for one in taken.iter_mut() {
-            let state = self.fleet.state(&one.frame.device);
-            one.applied =
-                state.is_some_and(|s| s.memory.has_applied(identity.ring, identity.birth, one.seq));
+            one.berth = self.fleet.find(one.frame.device);
+            one.applied = one.berth.is_some_and(|berth| {
+                let memory = &self.fleet.state(berth).memory;
+                memory.has_applied(identity.ring, identity.birth, one.seq)
+            });
         }
         taken.sort_by_key(|one| order_key(&one.frame));
         for frame in frames {
@@ -225,12 +189,12 @@ impl Pipeline {
         let batch = &mut self.batch;
         let taken = &mut batch.frames[at_frame];
         let id = taken.frame.device;
-        let Some(device) = self.fleet.device(id) else {
+        let Some(berth) = taken.berth else {
             self.stats.add(Metric::RejectedTableFull, 1);
             batch.messages[message].refused = true;
             return;
         };
-        let state = &mut device.state;
+        let state = self.fleet.state_mut(berth);
         let mut perhaps_known = true;
         let mut found = 0;
         if taken.applied {
@@ -253,7 +217,7 @@ impl Pipeline {
                     birth: identity.birth,
                     seq: taken.seq,
                 });
-                batch.note_dirty(id);
+                batch.note_dirty(berth);
                 if verdict.shown {
                     batch.updates.push(Update::Track(at_frame));
                 }
@@ -261,11 +225,11 @@ impl Pipeline {
                 self.stats.add(Metric::RejectedNotApplied, 1);
                 batch.messages[message].refused = true;
                 if found > 0 {
-                    batch.note_dirty(id);
+                    batch.note_dirty(berth);
                 }
             }
         }
-        let owed = &device.state.memory.owed;
+        let owed = &state.memory.owed;
         if owed.is_empty() {
             return;
         }
@@ -277,129 +241,17 @@ impl Pipeline {
         let awaits = batch.messages[message].answer_index.is_some();
         for event in before {
             if awaits && perhaps_known {
-                note(&mut batch.messages[message].events, id, event.id);
+                batch.messages[message].wait_for(id, event.id);
             } else if !self.custody.is_in_flight(event.id) && !batch.sends(event.id) {
                 batch.loose.push((id, event.id));
             }
         }
         for event in new {
-            note(&mut batch.messages[message].events, id, event.id);
+            batch.messages[message].wait_for(id, event.id);
         }
         if found > 0 {
             self.fleet.note_owing(id);
         }
-    }
-
-    /// Commits what the uplink and the dispatcher are to get. A message whose events do not all fit the uplink's ring
-    /// is refused, and its events stay owed.
-    pub fn commit_outputs(&mut self, at: usize) {
-        let now_ns = (self.clock)();
-        let identity = self.sensors[at].consumer.identity();
-        for at_message in 0..self.batch.messages.len() {
-            let message = &mut self.batch.messages[at_message];
-            if message.events.is_empty() {
-                continue;
-            }
-            let events = std::mem::take(&mut message.events);
-            // Nobody waits for a message that is refused already; what was found in it is on its way all the same.
-            let waits = message.answer_index.filter(|_| !message.refused);
-            let origin = waits.map(|answer_index| Origin {
-                ring: identity.ring,
-                birth: identity.birth,
-                first_seq: message.first_seq,
-                answer_index,
-            });
-            let sent = self.send(&events, origin, now_ns);
-            let message = &mut self.batch.messages[at_message];
-            message.refused |= !sent;
-            message.events = events;
-        }
-        for at_loose in 0..self.batch.loose.len() {
-            let event = self.batch.loose[at_loose];
-            self.send(&[event], None, now_ns);
-        }
-        self.commit_updates(now_ns);
-    }
-
-    /// Sends events that their devices owe, all in one commit or none.
-    fn send(
-        &mut self,
-        events: &[(DeviceId, EventId)],
-        origin: Option<Origin>,
-        now_ns: u64,
-    ) -> bool {
-        self.outbox.clear();
-        for (id, event) in events {
-            let owed = self.fleet.owed(id, *event);
-            let owed = owed.expect("an event is owed until its outcome is passed on");
-            let mut event = owed.event(*id, origin);
-            event.trace.stamp(Hop::HandedOn, now_ns);
-            if !self
-                .outbox
-                .push_event(&event, self.alarms.record_bytes_max(), None)
-            {
-                return false;
-            }
-        }
-        let records = self.outbox.records();
-        let Ok(first) = self.alarms.try_publish(&records, true) else {
-            self.stats.add(Metric::AlarmRingFull, events.len() as u64);
-            return false;
-        };
-        for (seq, &(device, event)) in (first..).zip(events) {
-            let record = Record {
-                event,
-                device,
-                origin,
-            };
-            self.custody.sent(seq, record);
-        }
-        true
-    }
-
-    /// Commits tracks and alarms to the dispatcher's ring, as many as fit. What does not is found in the state table,
-    /// which the dispatcher is asked to read again once the states are switched.
-    fn commit_updates(&mut self, now_ns: u64) {
-        if self.batch.updates.is_empty() {
-            return;
-        }
-        let bytes_max = self.tracks.record_bytes_max();
-        let room = self.tracks.room();
-        let fits =
-            usize::try_from(room).map_or(usize::MAX, |room| room.min(self.batch.updates.len()));
-        let mut urgent = false;
-        self.outbox.clear();
-        for at in 0..fits {
-            match self.batch.updates[at] {
-                Update::Track(at_frame) => {
-                    let one_in = self.trace_one_in;
-                    let (bytes, taken) = self.batch.frame_mut(at_frame);
-                    let trace = &mut taken.frame.trace;
-                    if !taken.found && trace.in_ratio(one_in) {
-                        trace.flags |= TraceHead::SAMPLED;
-                    }
-                    trace.stamp(Hop::Classified, self.judged_ns);
-                    trace.stamp(Hop::HandedOn, now_ns);
-                    self.outbox.push_track(bytes, &taken.frame, bytes_max);
-                }
-                Update::Alarm(id, event) => {
-                    urgent = true;
-                    let owed = self.fleet.owed(&id, event);
-                    let owed = owed.expect("an event is owed until its outcome is passed on");
-                    let mut event = owed.event(id, None);
-                    event.trace.stamp(Hop::HandedOn, now_ns);
-                    self.outbox.push_event(&event, bytes_max, Some(ALARM));
-                }
-            }
-        }
-        let records = self.outbox.records();
-        self.tracks.try_publish(&records, urgent).expect(
-            "no more is published than there is room for, and only the consumer changes that",
-        );
-        self.stats.add(Metric::TracksPassed, fits as u64);
-        let left = self.batch.updates.len() - fits;
-        self.stats.add(Metric::TrackRingFull, left as u64);
-        self.resync_wanted |= left > 0;
     }
 
     /// Says which messages cannot be accepted. Before the states are switched: a successor that knows the frames as
@@ -418,8 +270,8 @@ impl Pipeline {
 
     /// Makes the states of the batch those in the table.
     pub fn switch_states(&mut self) {
-        for id in &self.batch.dirty {
-            switch(&self.fleet, id);
+        for berth in &self.batch.dirty {
+            switch(&self.fleet, *berth);
         }
         if self.resync_wanted {
             self.resync_wanted = false;
@@ -449,88 +301,6 @@ impl Pipeline {
         consumer.wake_producer();
     }
 
-    /// Passes on the outcomes that the uplink has set since.
-    pub fn pass_outcomes(&mut self) {
-        self.gather_outcomes();
-        for at in 0..self.settled.len() {
-            self.pass_on(at);
-        }
-        self.release_records();
-    }
-
-    /// Looks which records have an outcome now; how many.
-    pub fn gather_outcomes(&mut self) -> usize {
-        let slots = u64::from(self.alarms.identity().geometry.slots);
-        self.settled.clear();
-        for seq in self.custody.pending() {
-            match self.alarms.outcome((seq % slots) as u32).outcome_of(seq) {
-                Outcome::Pending => {}
-                outcome => self.settled.push((seq, outcome == Outcome::Accepted)),
-            }
-        }
-        self.settled.len()
-    }
-
-    /// Answers the message that waited for an outcome, and lets go of the event if it is safe.
-    pub fn pass_on(&mut self, at: usize) {
-        let (seq, accepted) = self.settled[at];
-        let Some(settled) = self.custody.settle(seq, accepted) else {
-            return;
-        };
-        if let Some((origin, accepted)) = settled.answer {
-            self.answer(origin, accepted);
-        }
-        let device = settled.record.device;
-        if settled.accepted && self.fleet.settle(&device, settled.record.event) {
-            switch(&self.fleet, &device);
-            self.stats.subtract(Metric::EventsOwed, 1);
-        }
-    }
-
-    /// Gives the slots of records free whose outcome was passed on, and wakes who waits for an answer.
-    pub fn release_records(&mut self) {
-        if self.settled.is_empty() {
-            return;
-        }
-        self.alarms.set_hold(self.custody.hold(self.alarms.tail()));
-        for sensor in &mut self.sensors {
-            sensor.consumer.wake_producer();
-        }
-    }
-
-    /// Answers a message, if its ring is still there.
-    fn answer(&mut self, origin: Origin, accepted: bool) {
-        let sensor = self.sensors.iter_mut().find(|sensor| {
-            let identity = sensor.consumer.identity();
-            (identity.ring, identity.birth) == (origin.ring, origin.birth)
-        });
-        let Some(sensor) = sensor else { return };
-        let (outcome, metric) = if accepted {
-            (Outcome::Accepted, Metric::SettledAccepted)
-        } else {
-            (Outcome::Refused, Metric::SettledRefused)
-        };
-        let consumer = &mut sensor.consumer;
-        consumer.set_outcome(origin.answer_index, origin.first_seq, outcome);
-        self.stats.add(metric, 1);
-    }
-
-    /// Sends again what is owed and not on its way, as far as there is room.
-    pub fn emit_owed(&mut self) {
-        let now_ns = (self.clock)();
-        let mut waiting = Vec::new();
-        for state in self.fleet.owing() {
-            let idle = |owed: &&Owed| !self.custody.is_in_flight(owed.id);
-            let events = state.memory.owed.iter().filter(idle);
-            waiting.extend(events.map(|owed| (state.public.device, owed.id)));
-        }
-        for event in waiting {
-            if !self.send(&[event], None, now_ns) {
-                break;
-            }
-        }
-    }
-
     /// Whether nothing more can come: every sensor's ring is closed and empty or quarantined, and no outcome pending.
     pub fn is_finished(&mut self) -> bool {
         let mut sensors = self.sensors.iter_mut();
@@ -555,62 +325,12 @@ impl Pipeline {
     }
 }
 
-impl Sensor {
-    fn count_available(&mut self, stats: &Stats<Metric>) -> Result<u64, Violation> {
-        let quarantined = self.consumer.violation().is_some();
-        self.consumer.available().inspect_err(|&violation| {
-            if !quarantined {
-                self.note_violation(violation, stats);
-            }
-        })
-    }
-
-    fn note_violation(&mut self, violation: Violation, stats: &Stats<Metric>) {
-        stats.add(Metric::RingViolations, 1);
-        self.violation = Some(violation);
-    }
-}
-
 /// Makes a device's state the one in the table.
-fn switch(fleet: &Fleet, id: &DeviceId) {
-    if let Err(error) = fleet.switch(id) {
+fn switch(fleet: &Fleet, berth: Berth) {
+    if let Err(error) = fleet.switch(berth) {
         // Only by names longer than configuration lets through: the table keeps the state before.
-        tracing::error!(device = %id, %error, "device state is not kept");
+        tracing::error!(%error, "the state of a device is not kept");
     }
-}
-
-/// Adds an event to those that a message waits for.
-fn note(events: &mut Vec<(DeviceId, EventId)>, device: DeviceId, event: EventId) {
-    if !events.iter().any(|known| known.1 == event) {
-        events.push((device, event));
-    }
-}
-
-fn count_found(stats: &Stats<Metric>, event: &Owed) {
-    stats.add(
-        match event.phase {
-            Phase::Raise => Metric::EventsRaised,
-            Phase::Clear => Metric::EventsCleared,
-        },
-        1,
-    );
-    stats.add(Metric::EventsLate, u64::from(event.late));
-    stats.add(Metric::EventsOwed, 1);
-}
-
-fn count_standing(stats: &Stats<Metric>, standing: Standing) {
-    let metric = match standing {
-        Standing::Newest => return,
-        Standing::Late => Metric::RejectedLate,
-        Standing::Repeated => Metric::RejectedDuplicate,
-        Standing::Rejected(Rejection::Future) => Metric::RejectedFuture,
-        Standing::Rejected(Rejection::OutOfRange) => Metric::RejectedOutOfRange,
-        Standing::Rejected(Rejection::Jump) => Metric::RejectedJump,
-        Standing::Rejected(
-            Rejection::NoTime | Rejection::NoPosition | Rejection::Zero | Rejection::Invalid,
-        ) => Metric::RejectedInvalid,
-    };
-    stats.add(metric, 1);
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ pub async fn serve(setup: Setup) -> Result<(), ClassifierError> {
     for (ring, fds) in &sensors {
         process.add_sensor(ring, fds, setup.restarted)?;
     }
-    process.pipeline.resume();
+    process.pipeline.resume(setup.restarted);
     process.stats.heartbeat(monotonic_ns());
     process.stats.set_ready(true);
     process.control.send(&FromChild::Ready, &[]).await?;
@@ -292,3 +292,6 @@ impl Process {
         Duration::from_nanos(next_ns.saturating_sub(now_ns)).min(BACKSTOP)
     }
 }
+
+#[cfg(test)]
+mod tests;

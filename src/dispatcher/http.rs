@@ -196,7 +196,7 @@ fn every_track(site: Arc<Site>, area: Option<BoundingBox>) -> Body {
     }))
 }
 
-/// One vehicle as a GeoJSON feature.
+/// One vehicle as a GeoJSON feature, with its trail.
 async fn track(State(site): Shared, Path(device): Path<String>) -> Response {
     let device = match filter::parse_device(&device) {
         Ok(device) => device,
@@ -207,7 +207,7 @@ async fn track(State(site): Shared, Path(device): Path<String>) -> Response {
         .feed
         .lock()
         .view
-        .write_feature(&mut out, &device, |_| true);
+        .write_feature_with_trail(&mut out, &device);
     if found {
         ([(header::CONTENT_TYPE, GEOJSON)], out).into_response()
     } else {

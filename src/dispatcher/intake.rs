@@ -24,10 +24,6 @@ const BATCH_RECORDS_MAX: u64 = 256;
 /// Slots of the state table read before the ring and the subscribers get their turn.
 const RESYNC_SLOTS_MAX: u32 = 128;
 
-/// The classifier says that it left something out before it writes the state that says what: the table is read once
-/// more when this has passed.
-const RESYNC_AGAIN_AFTER_NS: u64 = 200_000_000;
-
 /// Bytes of an encoded trace record: a head, a device, the longest sensor name of the configuration.
 const TRACE_RECORD_BYTES_MAX: usize = 480;
 
@@ -47,8 +43,6 @@ pub struct Intake {
     record: Vec<u8>,
     /// Heads of the tracks that were taken and not settled yet.
     taken: Vec<Taken>,
-    /// Traces of the events of this batch: their frames are the uplink's to trace.
-    raised: Vec<u128>,
     resync: Resync,
 }
 
@@ -65,8 +59,6 @@ struct Resync {
     served: u64,
     /// The next slot of a full reading.
     next: Option<u32>,
-    /// When to read in full once more, monotonic ns.
-    again_at_ns: Option<u64>,
     /// Slots below this one were read at least once.
     known: u32,
 }
@@ -93,7 +85,6 @@ impl Intake {
             stats,
             record: Vec::new(),
             taken: Vec::new(),
-            raised: Vec::new(),
             resync,
         }
     }
@@ -156,7 +147,6 @@ impl Intake {
         json::write_alarm(&mut message, &alarm_of(event));
         message.push('}');
         fleet.subscriptions.push_alarm(Bytes::from(message));
-        self.raised.push(event.trace.trace_id);
     }
 
     /// Accounts for what was taken: it is pushed at the monotonic time `now_ns`.
@@ -165,9 +155,8 @@ impl Intake {
         for Taken { head, slot } in self.taken.drain(..) {
             let age = Duration::from_nanos(now_ns.saturating_sub(head.t0_ns));
             self.stats.observe(Metric::Freshness, age);
-            let ours = head.flags & TraceHead::SAMPLED != 0
-                && head.trace_id != 0
-                && !self.raised.contains(&head.trace_id);
+            // A frame that raised something is the uplink's to trace, and its track is not marked.
+            let ours = head.flags & TraceHead::SAMPLED != 0 && head.trace_id != 0;
             if let (true, Some(traces)) = (ours, &mut self.traces) {
                 let mut head = head;
                 head.stamp(Hop::Done, now_ns);
@@ -184,21 +173,15 @@ impl Intake {
                 }
             }
         }
-        self.raised.clear();
     }
 
     /// Reads a part of the state table if there is a reason to; whether there was one. To be called when the ring is
     /// drained, for what is still in it is newer.
-    pub fn resync(&mut self, now_ns: u64) -> bool {
-        let again = self.resync.again_at_ns.is_some_and(|at| at <= now_ns);
+    pub fn resync(&mut self) -> bool {
         let counter = self.ring.resync_counter();
         if counter != self.resync.served {
             self.resync.served = counter;
             self.resync.next = Some(0);
-            self.resync.again_at_ns = Some(now_ns + RESYNC_AGAIN_AFTER_NS);
-        } else if again {
-            self.resync.next = Some(0);
-            self.resync.again_at_ns = None;
         }
         let used = self.table.used();
         let Some(first) = self.resync.next else {
@@ -213,12 +196,6 @@ impl Intake {
             self.stats.add(Metric::Resyncs, 1);
         }
         true
-    }
-
-    /// Time until the state table must be looked at again without any bell; `None`: no need.
-    pub fn patience(&self, now_ns: u64) -> Option<Duration> {
-        let at_ns = self.resync.again_at_ns?;
-        Some(Duration::from_nanos(at_ns.saturating_sub(now_ns)))
     }
 
     /// Reads slots that are new since the last time: they tell the sensor of a new device. Whether there were any.

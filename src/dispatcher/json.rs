@@ -3,6 +3,7 @@
 //! Coordinates and speeds go from fixed point straight to decimal digits, so what is read is exactly what was
 //! reported. Values that a device did not state are left out.
 
+use super::trail::Point;
 use crate::frame::{AlarmKind, DeviceId, EventId, Fix, FixFields, Phase, Severity};
 
 /// What a track says; see [`write_track`].
@@ -53,11 +54,13 @@ pub fn write_track(out: &mut String, track: &Track<'_>, open: impl IntoIterator<
     out.push('}');
 }
 
-/// Appends a GeoJSON feature of a track: a point, or no geometry where the fix has no position (RFC 7946, 3.2).
+/// Appends a GeoJSON feature of a track: a point, or no geometry where the fix has no position (RFC 7946, 3.2). A
+/// trail, if given, is a property: the geometry stays the point where the vehicle is.
 pub fn write_feature(
     out: &mut String,
     track: &Track<'_>,
     open: impl IntoIterator<Item = AlarmKind>,
+    trail: Option<&[Point]>,
 ) {
     out.push_str("{\"type\":\"Feature\",\"id\":\"");
     out.push_str(track.device.as_str());
@@ -74,7 +77,25 @@ pub fn write_feature(
     out.push_str(",\"properties\":{");
     write_identity(out, track);
     write_motion(out, track.fix, open);
+    if let Some(points) = trail {
+        write_trail(out, points);
+    }
     out.push_str("}}");
+}
+
+fn write_trail(out: &mut String, points: &[Point]) {
+    out.push_str(",\"trail\":[");
+    for (index, point) in points.iter().enumerate() {
+        out.push_str(if index == 0 { "{" } else { ",{" });
+        out.push_str("\"time\":");
+        write_time(out, point.time_ms);
+        out.push_str(",\"lat\":");
+        write_decimal(out, i64::from(point.lat_e7), 7);
+        out.push_str(",\"lon\":");
+        write_decimal(out, i64::from(point.lon_e7), 7);
+        out.push('}');
+    }
+    out.push(']');
 }
 
 /// Appends a written track with the count of updates that this subscriber did not get; none: as it is.
@@ -360,7 +381,7 @@ mod tests {
             json!({"device": "1", "received": "1970-01-01T00:00:00.000Z", "valid": false, "alarms": []})
         );
         assert_eq!(
-            parsed(&written(|out| write_feature(out, &track, [])))["geometry"],
+            parsed(&written(|out| write_feature(out, &track, [], None)))["geometry"],
             Value::Null
         );
     }
@@ -374,7 +395,7 @@ mod tests {
             fix: &fix(),
             received_ms: 0,
         };
-        let feature = parsed(&written(|out| write_feature(out, &track, [])));
+        let feature = parsed(&written(|out| write_feature(out, &track, [], None)));
         assert_eq!(
             feature["geometry"],
             json!({"type": "Point", "coordinates": [7.425153, -43.739716]})

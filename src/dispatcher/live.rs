@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::json::{self, Alarm, Track};
+use super::trail::Trail;
 use crate::frame::{AlarmKind, Alarms, DeviceId, Event, Fix, FixFields, Frame, Phase};
 
 /// Open alarms kept for one vehicle; more are told to subscribers but not listed. Each kind once and a few fences.
@@ -53,6 +54,7 @@ struct Vehicle {
     fix: Fix,
     received_ms: i64,
     open: Vec<Alarm>,
+    trail: Trail,
     /// The track as JSON, shared by the update log and every subscriber.
     track: Arc<str>,
 }
@@ -181,6 +183,17 @@ impl LiveView {
         &self.vehicles[slot as usize].track
     }
 
+    /// Appends the GeoJSON feature of a device with its trail; whether there is such a device.
+    pub fn write_feature_with_trail(&self, out: &mut String, device: &DeviceId) -> bool {
+        let Some(&slot) = self.slots.get(device) else {
+            return false;
+        };
+        let vehicle = &self.vehicles[slot as usize];
+        let trail = vehicle.trail.points();
+        json::write_feature(out, &vehicle.as_track(), vehicle.open_kinds(), Some(trail));
+        true
+    }
+
     /// Appends the GeoJSON feature of a device; whether there is one and its fix passes `wanted`.
     pub fn write_feature(
         &self,
@@ -235,15 +248,17 @@ impl LiveView {
             fix: Fix::default(),
             received_ms: 0,
             open: Vec::new(),
+            trail: Trail::default(),
             track: "".into(),
         });
         self.slots.insert(*device, slot);
         Some((slot, true))
     }
 
-    /// Writes a vehicle's track anew.
+    /// Writes a vehicle's track anew, and the point that it leaves.
     fn write(&mut self, slot: Slot) {
         let vehicle = &mut self.vehicles[slot as usize];
+        vehicle.trail.add(&vehicle.fix);
         self.scratch.clear();
         json::write_track(&mut self.scratch, &vehicle.as_track(), vehicle.open_kinds());
         vehicle.track = self.scratch.as_str().into();
@@ -270,7 +285,7 @@ impl Vehicle {
     }
 
     fn write_feature(&self, out: &mut String) {
-        json::write_feature(out, &self.as_track(), self.open_kinds());
+        json::write_feature(out, &self.as_track(), self.open_kinds(), None);
     }
 
     fn set_sensor(&mut self, sensor: &str) {

@@ -155,7 +155,7 @@ async fn serve(handed: Handed) -> Result<(), DispatcherError> {
         stats.clone(),
     );
     // The first subscriber is to see the whole fleet.
-    while intake.resync(monotonic_ns()) {}
+    while intake.resync() {}
 
     let listener = TcpListener::from_std(handed.listener).map_err(system("listen"))?;
     let address = listener.local_addr().map_err(system("listen"))?;
@@ -244,7 +244,7 @@ async fn pump(
                 0
             }
         };
-        if taken > 0 || intake.resync(monotonic_ns()) {
+        if taken > 0 || intake.resync() {
             feed.wake(Wake::News);
             // Subscribers write to their sockets in this turn; when it comes back, the batch is pushed.
             yield_now().await;
@@ -257,12 +257,10 @@ async fn pump(
             return;
         }
         report(feed, stats, &mut reported);
-        let now_ns = monotonic_ns();
-        stats.heartbeat(now_ns);
-        let patience = intake.patience(now_ns).unwrap_or(BACKSTOP);
+        stats.heartbeat(monotonic_ns());
         let drained = deadline.unwrap_or_else(|| Instant::now() + BACKSTOP);
         tokio::select! {
-            _ = waiter.wait(patience) => {}
+            _ = waiter.wait(BACKSTOP) => {}
             _ = closing(&mut wake, deadline.is_some()) => {}
             () = sleep_until(drained) => {}
         }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::otlp::{Backoff, Batch, ExportError, Exporter, REQUEST_SPANS_MAX, random};
 use super::queue::{QUEUE_BYTES_MAX, TraceQueue};
-use super::span::{self, Sensors, WallClock};
+use super::span::{self, RecordFault, Sensors, WallClock};
 use crate::hop::TraceRecord;
 use crate::stats::{ObserverMetric, Stats};
 use crate::sys::clock;
@@ -67,21 +67,17 @@ impl Traces {
         self.state().sensors = sensors;
     }
 
-    /// Takes an encoded record, if it holds what [`span::check`] asks for. Without a collector it is only counted.
-    pub fn take(&self, record: &[u8], one_in: u32, now_ns: u64) {
-        self.stats.add(ObserverMetric::TraceRecords, 1);
+    /// Takes a record if it holds what [`span::check`] asks for. Without a collector it is only counted.
+    ///
+    /// # Errors
+    /// Why it is refused. The caller counts, since it may know a remedy and try again.
+    pub fn take(&self, record: &TraceRecord, one_in: u32, now_ns: u64) -> Result<(), RecordFault> {
         let mut state = self.state();
-        let checked = postcard::from_bytes::<TraceRecord>(record)
-            .ok()
-            .filter(|record| span::check(record, &state.sensors, one_in, now_ns).is_ok());
-        let Some(record) = checked else {
-            self.stats.add(ObserverMetric::TraceRecordsRefused, 1);
-            return;
-        };
+        span::check(record, &state.sensors, one_in, now_ns)?;
         if !self.wanted {
-            return;
+            return Ok(());
         }
-        let dropped = state.queue.push(record);
+        let dropped = state.queue.push(record.clone());
         self.stats
             .add(ObserverMetric::DroppedAlarms, dropped.alarms);
         self.stats.add(ObserverMetric::DroppedRatio, dropped.ratio);
@@ -89,6 +85,7 @@ impl Traces {
         self.stats.set(ObserverMetric::QueueBytes, bytes);
         drop(state);
         self.shared.arrived.notify_one();
+        Ok(())
     }
 
     /// No more records will come: [`Traces::export`] ends once the queue is empty.

@@ -4,9 +4,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::span::Sensors;
-use crate::protocol::Protocol;
 use crate::role::Role;
-use crate::stats::{IngestMetric, Owner, Page, Reader, StatsError};
+use crate::stats::{Owner, Page, Reader, StatsError, Value};
 
 /// Most pages: those of a node with as many sensors as anybody has, several times over.
 const PAGES_MAX: usize = 1024;
@@ -105,13 +104,13 @@ impl Survey {
         pages
             .filter(|page| page.owner == Owner::Child(Role::Ingest))
             .map(|page| {
-                let speaks = |metric| page.number(metric) == Some(1);
-                let protocol = if speaks(IngestMetric::SpeaksNmea) {
-                    Protocol::Nmea
-                } else {
-                    Protocol::Jt808
-                };
-                (page.instance.clone(), protocol.name())
+                let speaks = page.values.iter().find_map(|(definition, value)| {
+                    match (definition.label, value) {
+                        (Some(("protocol", name)), Value::Number(1)) => Some(name),
+                        _ => None,
+                    }
+                });
+                (page.instance.clone(), speaks.unwrap_or_default())
             })
             .collect()
     }
@@ -122,7 +121,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::stats::{self, ClassifierMetric, Stats};
+    use crate::stats::{self, ClassifierMetric, IngestMetric, Stats};
 
     #[test]
     fn a_later_page_of_a_process_replaces_the_earlier() {

@@ -11,7 +11,9 @@ use super::export::Traces;
 use super::http::{self, View};
 use super::otlp::Exporter;
 use super::page::Pages;
+use super::span::RecordFault;
 use crate::config::TraceSettings;
+use crate::hop::TraceRecord;
 use crate::ring::{AttachError, Consumer, Identity, RingFds, Seat, Waiter};
 use crate::role::{Duty, End, FromChild, Node, Purpose, RingAssignment, ToChild, exit};
 use crate::stats::{ObserverMetric, Stats};
@@ -133,7 +135,13 @@ pub(super) async fn serve(setup: Setup) -> Result<(), ObserverError> {
     let traces = Traces::new(stats.clone(), exporter.is_some());
     let export = exporter.map(|exporter| tokio::spawn(traces.clone().export(exporter)));
 
-    let mut intake = Intake::new(rings, traces.clone(), trace.one_in, stats.clone())?;
+    let mut intake = Intake::new(
+        rings,
+        traces.clone(),
+        view.clone(),
+        trace.one_in,
+        stats.clone(),
+    )?;
     let control = AsyncChannel::new(control)?;
     beat(&view, &traces, &stats);
     stats.set_ready(true);
@@ -220,6 +228,7 @@ struct Intake {
     rings: Vec<Ring>,
     waiter: Waiter,
     traces: Traces,
+    view: View,
     one_in: u32,
     record: Vec<u8>,
     more: bool,
@@ -236,6 +245,7 @@ impl Intake {
     fn new(
         rings: Vec<(RingAssignment, RingFds)>,
         traces: Traces,
+        view: View,
         one_in: u32,
         stats: Stats<ObserverMetric>,
     ) -> Result<Intake, ObserverError> {
@@ -261,6 +271,7 @@ impl Intake {
             rings: attached,
             waiter,
             traces,
+            view,
             one_in,
             record: Vec::new(),
             more: true,
@@ -282,11 +293,17 @@ impl Intake {
         let mut violations = Vec::new();
         self.more = false;
         let now_ns = clock::monotonic_ns();
-        let (traces, one_in, record) = (&self.traces, self.one_in, &mut self.record);
+        let mut reader = RecordReader {
+            traces: &self.traces,
+            view: &self.view,
+            stats: &self.stats,
+            one_in: self.one_in,
+            now_ns,
+            surveyed: false,
+        };
+        let record = &mut self.record;
         self.rings.retain_mut(|ring| {
-            match take_from(&mut ring.consumer, record, |record| {
-                traces.take(record, one_in, now_ns);
-            }) {
+            match take_from(&mut ring.consumer, record, |record| reader.take(record)) {
                 Ok(more) => {
                     self.more |= more;
                     true
@@ -315,6 +332,38 @@ impl Intake {
                 return;
             }
             self.wait().await;
+        }
+    }
+}
+
+/// Reads the records of one round.
+struct RecordReader<'a> {
+    traces: &'a Traces,
+    view: &'a View,
+    stats: &'a Stats<ObserverMetric>,
+    one_in: u32,
+    now_ns: u64,
+    surveyed: bool,
+}
+
+impl RecordReader<'_> {
+    fn take(&mut self, bytes: &[u8]) {
+        self.stats.add(ObserverMetric::TraceRecords, 1);
+        let taken = postcard::from_bytes(bytes).is_ok_and(|record| self.take_record(&record));
+        if !taken {
+            self.stats.add(ObserverMetric::TraceRecordsRefused, 1);
+        }
+    }
+
+    fn take_record(&mut self, record: &TraceRecord) -> bool {
+        match self.traces.take(record, self.one_in, self.now_ns) {
+            // A sensor's page may have been begun a moment ago; looked for once a round.
+            Err(RecordFault::Sensor) if !self.surveyed => {
+                self.surveyed = true;
+                self.traces.set_sensors(self.view.survey().sensors());
+                self.take_record(record)
+            }
+            result => result.is_ok(),
         }
     }
 }

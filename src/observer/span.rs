@@ -130,7 +130,12 @@ pub fn spans(record: &TraceRecord, sensors: &Sensors, wall: WallClock, out: &mut
             device,
             sensor,
         } => {
-            let tree = Tree { head, device, wall };
+            let tree = Tree {
+                head,
+                device,
+                event: None,
+                wall,
+            };
             tree.to_handed_on(sensor, sensors, out);
             out.push(tree.hop(
                 Role::Dispatcher,
@@ -148,7 +153,12 @@ pub fn spans(record: &TraceRecord, sensors: &Sensors, wall: WallClock, out: &mut
             kind,
             phase,
         } => {
-            let tree = Tree { head, device, wall };
+            let tree = Tree {
+                head,
+                device,
+                event: Some(event),
+                wall,
+            };
             let first = out.len();
             tree.to_handed_on(sensor, sensors, out);
             let mut journal = tree.hop(
@@ -173,7 +183,12 @@ pub fn spans(record: &TraceRecord, sensors: &Sensors, wall: WallClock, out: &mut
             confirmed_unix_ns,
             attempts,
         } => {
-            let tree = Tree { head, device, wall };
+            let tree = Tree {
+                head,
+                device,
+                event: Some(event),
+                wall,
+            };
             // The wall clock may have been set back between the two.
             let confirmed_unix_ns = (*confirmed_unix_ns).max(*sent_unix_ns);
             let mut sent = tree.span(
@@ -209,6 +224,8 @@ impl Service {
 struct Tree<'a> {
     head: &'a TraceHead,
     device: &'a DeviceId,
+    /// The one that the record is about, if it is about one.
+    event: Option<&'a EventId>,
     wall: WallClock,
 }
 
@@ -350,9 +367,12 @@ impl Tree<'_> {
     }
 
     fn id(&self, number: u8) -> SpanId {
-        SpanId::from(match number {
-            span::RECEIVE => self.head.span_id,
-            later => self.head.child_span_id(later),
+        SpanId::from(match (number, self.event) {
+            (span::RECEIVE, _) => self.head.span_id,
+            (span::JOURNAL | span::SEND_ALARM, Some(event)) => {
+                self.head.event_span_id(number, event)
+            }
+            _ => self.head.child_span_id(number),
         })
     }
 }
@@ -476,11 +496,24 @@ mod tests {
         let sent = &built(&confirmed)[0].span;
         let context = &sent.span_context;
         let told = format!("00-{}-{}-01", context.trace_id(), context.span_id());
-        assert_eq!(told, head().traceparent(span::SEND_ALARM));
+        assert_eq!(told, head().traceparent(&EventId([3; 16])));
         assert!(
             sent.end_time >= sent.start_time,
             "a clock set back gives no negative span"
         );
+    }
+
+    #[test]
+    fn two_alarms_of_one_frame_share_its_trace_and_have_their_own_spans() {
+        let mut other = journalled(head());
+        if let TraceRecord::Journalled { event, .. } = &mut other {
+            *event = EventId([4; 16]);
+        }
+        let (first, second) = (built(&journalled(head())), built(&other));
+        let id = |spans: &[ServiceSpan], at: usize| spans[at].span.span_context.span_id();
+        assert_eq!(first[5].span.name, "journal");
+        assert_eq!(id(&first, 4), id(&second, 4));
+        assert_ne!(id(&first, 5), id(&second, 5));
     }
 
     #[test]

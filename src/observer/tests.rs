@@ -257,6 +257,33 @@ fn forged_records_are_refused_and_counted() {
 }
 
 #[test]
+fn a_sensor_whose_page_has_just_begun_is_known_at_once() {
+    let (_collector, address, traces) = collector();
+    let mut observer = watched(Some(address));
+    let page = stats::create().unwrap();
+    observer
+        .control
+        .send(&ToChild::Page, &[page.as_fd()])
+        .unwrap();
+    eventually("the empty page", || {
+        observer
+            .get("/readyz")
+            .contains("have not begun")
+            .then_some(())
+    });
+    Stats::<IngestMetric>::attach(page.as_fd(), "yard", 0).unwrap();
+    let mut record = journalled(5);
+    if let TraceRecord::Journalled { sensor, .. } = &mut record {
+        *sensor = "yard".to_owned();
+    }
+    observer.publish(&record);
+    eventually("the trace", || traces.ids().contains(&5).then_some(()));
+    let refused = observer.counted(ObserverMetric::TraceRecordsRefused, 0);
+    assert_eq!(refused, 0);
+    observer.drain();
+}
+
+#[test]
 fn a_collector_that_fails_stalls_nothing_and_gets_all_alarms_later() {
     for behaviour in [Behaviour::Refuse, Behaviour::Status(503), Behaviour::Silent] {
         let (_collector, address, traces) = collector();

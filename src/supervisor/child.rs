@@ -21,6 +21,9 @@ use crate::sys::control::{AsyncChannel, Channel, ControlError};
 /// A child that is not ready by then is killed and started again.
 const READY_WAIT: Duration = Duration::from_secs(10);
 
+/// Replaced rings that may wait for a child: more than a node has.
+const RINGS_MAX: usize = 128;
+
 /// What happened to a child.
 #[derive(Debug)]
 pub enum News {
@@ -28,6 +31,11 @@ pub enum News {
     Ready(ProcessName),
     /// The uplink found device states of the last run.
     Snapshot(OwnedFd),
+    /// A ring was replaced when its producer was reaped.
+    Replaced {
+        /// Which ring.
+        ring: u32,
+    },
     /// The consumer of a ring found its producer lying.
     Violation {
         /// Which ring.
@@ -69,6 +77,7 @@ pub struct Child {
     pub name: ProcessName,
     wish: watch::Sender<Wish>,
     kill: watch::Sender<u32>,
+    rings: mpsc::Sender<u32>,
 }
 
 impl Child {
@@ -76,16 +85,23 @@ impl Child {
     pub fn keep(node: Rc<Node>, name: ProcessName, news: mpsc::Sender<News>, held: bool) -> Child {
         let (wish, wished) = watch::channel(if held { Wish::Wait } else { Wish::Run });
         let (kill, killed) = watch::channel(0);
+        let (rings, replaced) = mpsc::channel(RINGS_MAX);
         let keeper = Keeper {
             node,
             name: name.clone(),
             news,
             wish: wished,
             kill: killed,
+            rings: replaced,
             restart: Restart::default(),
         };
         tokio::task::spawn_local(keeper.keep());
-        Child { name, wish, kill }
+        Child {
+            name,
+            wish,
+            kill,
+            rings,
+        }
     }
 
     /// Lets a held child start.
@@ -104,6 +120,14 @@ impl Child {
         self.wish.send_replace(Wish::Drain);
     }
 
+    /// Hands it a ring that was replaced, while it runs. One that starts later gets it anyway.
+    pub fn hand_ring(&mut self, ring: u32) {
+        if self.rings.try_send(ring).is_err() {
+            // More rings than there are wait for it: it is started again on all of them.
+            self.kill();
+        }
+    }
+
     /// Kills it; unless it drains, it is started again.
     pub fn kill(&mut self) {
         self.kill.send_modify(|count| *count += 1);
@@ -117,6 +141,7 @@ struct Keeper {
     news: mpsc::Sender<News>,
     wish: watch::Receiver<Wish>,
     kill: watch::Receiver<u32>,
+    rings: mpsc::Receiver<u32>,
     restart: Restart,
 }
 
@@ -135,7 +160,10 @@ impl Keeper {
         while *self.wish.borrow() != Wish::Drain {
             let (exit, ready_for) = self.live().await;
             last = exit;
-            self.node.reap(&self.name);
+            for ring in self.node.reap(&self.name) {
+                // The supervisor may be past listening.
+                let _ = self.news.send(News::Replaced { ring }).await;
+            }
             self.node.note(&self.name, |state| {
                 state.pid = None;
                 state.ready = false;
@@ -183,6 +211,7 @@ impl Keeper {
         let mut ready_since = None;
         let mut told = false;
         self.kill.mark_unchanged();
+        while self.rings.try_recv().is_ok() {}
         loop {
             tokio::select! {
                 status = process.wait() => {
@@ -201,6 +230,12 @@ impl Keeper {
                     told = true;
                     // A child that is gone already needs no telling.
                     let _ = control.send(&ToChild::Drain, &[]).await;
+                }
+                Some(ring) = self.rings.recv() => {
+                    if let Err(cause) = self.hand_over_ring(&control, ring).await {
+                        error!("cannot hand ring {ring} to {}: {cause}; starting it again", self.name);
+                        drop(process.start_kill());
+                    }
                 }
                 Ok(()) = self.kill.changed() => drop(process.start_kill()),
                 () = sleep_until(ready_by), if ready_since.is_none() => {
@@ -251,6 +286,15 @@ impl Keeper {
                 .await?;
         }
         Ok(control.send(&ToChild::Start, &[]).await?)
+    }
+
+    async fn hand_over_ring(&self, control: &AsyncChannel, number: u32) -> Result<(), StartError> {
+        for (ring, fds) in self.node.rings_of(&self.name)? {
+            if ring.ring == number {
+                control.send(&ToChild::Ring(ring), &fds.as_fds()).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn hear(&self, said: FromChild, fds: Vec<OwnedFd>, ready_since: &mut Option<Instant>) {

@@ -86,6 +86,13 @@ struct Ring {
     owner: RefCell<RingOwner>,
 }
 
+impl Ring {
+    /// Makes way for a new producer; the borrow ends here, so that the ring can be replaced if it cannot go on.
+    fn next_generation(&self) -> Result<u64, AttachError> {
+        self.owner.borrow().set_generation()
+    }
+}
+
 /// The node.
 pub struct Node {
     config: Config,
@@ -345,23 +352,27 @@ impl Node {
     }
 
     /// Puts the rings of a child that ended in order for its successor: where it wrote, the generation moves on; both
-    /// bells ring, because it may have died between a commit and its bell.
-    pub fn reap(&self, name: &ProcessName) {
+    /// bells ring, because it may have died between a commit and its bell. Returns the rings that had to be replaced,
+    /// which the other side does not know yet.
+    pub fn reap(&self, name: &ProcessName) -> Vec<u32> {
+        let mut replaced = Vec::new();
         for ring in &self.rings {
             let Some(end) = ring.plan.end_of(name) else {
                 continue;
             };
             if end == End::Producer
-                && let Err(violation) = ring.owner.borrow().set_generation()
+                && let Err(violation) = ring.next_generation()
             {
                 error!(
-                    "ring {} of {name} is quarantined: {violation}",
+                    "ring {} of {name} cannot go on: {violation}",
                     ring.plan.name()
                 );
                 self.replace_ring(ring.plan.number);
+                replaced.push(ring.plan.number);
             }
             ring.owner.borrow().ring_bells();
         }
+        replaced
     }
 
     /// A fresh ring in the place of one that cannot be trusted. What was in it was never answered: devices send again.
@@ -399,11 +410,9 @@ impl Node {
         }
     }
 
-    /// Both ends of a ring.
-    pub fn ends_of(&self, number: u32) -> Vec<ProcessName> {
-        let ring = self.rings.get(number as usize);
-        ring.map(|r| vec![r.plan.producer.clone(), r.plan.consumer.clone()])
-            .unwrap_or_default()
+    /// What a ring carries, who writes it and who reads it.
+    pub fn ring(&self, number: u32) -> Option<&RingPlan> {
+        self.rings.get(number as usize).map(|ring| &ring.plan)
     }
 
     /// How the node is doing.

@@ -97,7 +97,9 @@ mod tests {
     #[test]
     fn a_child_that_served_for_long_starts_afresh() {
         let mut restart = Restart::default();
-        (0..6).for_each(|_| drop(restart.ended(Exit::Code(70), None)));
+        (0..6).for_each(|_| {
+            restart.ended(Exit::Code(70), None);
+        });
         assert_eq!(
             restart.ended(CRASHED, Some(Duration::from_secs(6))),
             Duration::ZERO

@@ -430,13 +430,14 @@ impl Journal {
 
     /// Moves records that failed to the quarantine. A full disk leaves them where they are; they fail again.
     fn contain(&mut self, bad: &[(u64, &'static str)], now_ms: i64) -> Result<(), JournalError> {
+        if let Some((seq, why)) = bad.first() {
+            let others = bad.len() - 1;
+            tracing::error!(
+                "journal is damaged: record {seq} and {others} others set aside: {why}"
+            );
+        }
         for &(seq, why) in bad {
             self.damaged += 1;
-            tracing::error!(
-                seq,
-                why,
-                "journal record is damaged, moved to the quarantine"
-            );
             match record::quarantine(&self.db, seq, why, now_ms) {
                 Ok(moved) => {
                     self.records -= moved;

@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::journal::Stored;
 use crate::frame::{AlarmKind, DeviceId, EventId, Phase, Severity};
-use crate::hop::span;
 use crate::role::Node;
 
 /// Bytes that an alarm takes on the wire beside its names: fixed fields of topic, payload and properties at their
@@ -112,7 +111,7 @@ impl Topics {
     pub fn alarm(&self, stored: &Stored, now_ms: i64) -> Message {
         let event = &stored.event;
         let position = event.fix.position_deg();
-        let traceparent = event.trace.traceparent(span::SEND_ALARM);
+        let traceparent = event.trace.traceparent(&event.id);
         let payload = AlarmPayload {
             id: event.id,
             journal: &self.journal,
@@ -283,7 +282,7 @@ mod tests {
     #[test]
     fn an_alarm_says_who_what_where_and_when_and_leaves_out_what_nobody_stated() {
         let stored = stored();
-        let traceparent = stored.event.trace.traceparent(span::SEND_ALARM);
+        let traceparent = stored.event.trace.traceparent(&stored.event.id);
         let message = topics().alarm(&stored, 1_700_000_011_000);
         assert_eq!(
             message.topic,

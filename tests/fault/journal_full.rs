@@ -11,8 +11,8 @@ use crate::stand::{Load, Stand, block_on, judge};
 use crate::{Form, Outcome, Verdict};
 
 const LOAD: Load = Load {
-    devices: 200,
-    sos_every_s: 1,
+    devices: 400,
+    sos_every_s: 3,
 };
 const FULL_WAIT: Duration = Duration::from_secs(60);
 const FULL_FOR: Duration = Duration::from_secs(3);

@@ -41,7 +41,7 @@ pub struct Stand {
 impl Stand {
     /// A node that serves, a broker, and a fleet at work. `uplink` is added to the section of that name.
     pub async fn new(seed: u64, load: Load, uplink: &str) -> Stand {
-        let roads: Roads = town::generate(seed);
+        let roads = Roads::new(town::generate(seed)).unwrap();
         let broker = broker::start(broker::Options::default()).await.unwrap();
         let broker_address = broker.addr.to_string();
         let scenario = Scenario::new(seed, load.devices, Some(load.sos_every_s), &roads);

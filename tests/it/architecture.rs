@@ -88,10 +88,8 @@ fn imports(code: &str) -> BTreeSet<String> {
                     '}' if depth == 0 => break,
                     '}' => depth -= 1,
                     c if depth == 0 && (c.is_alphanumeric() || c == '_') => name.push(c),
-                    _ if depth == 0 && !name.is_empty() => {
-                        if c == ',' || c == ':' {
-                            found.insert(std::mem::take(&mut name));
-                        }
+                    ',' | ':' if depth == 0 && !name.is_empty() => {
+                        found.insert(std::mem::take(&mut name));
                     }
                     _ => {}
                 }

@@ -136,7 +136,7 @@ fn is_as_documented(letter: &Letter) -> u64 {
 
 #[test]
 fn a_real_broker_gets_exactly_the_alarms_of_a_fleet() {
-    let Some(broker) = Mosquitto::start("alarms of a fleet") else {
+    let Some(broker) = Mosquitto::running("alarms of a fleet") else {
         return;
     };
     let seed = 20;
@@ -144,7 +144,7 @@ fn a_real_broker_gets_exactly_the_alarms_of_a_fleet() {
     let roads = Roads::new(town::generate(seed)).unwrap();
     let scenario = Scenario::new(seed, DEVICES, None, &roads);
     let node = Node::start(&format!("{}{}", with_broker(&broker), scenario.config()));
-    let mailbox = Mailbox::open(broker.address, ALARMS);
+    let mailbox = Mailbox::open(broker.address(), ALARMS);
     let target = node.address("sensor:trackers").parse().unwrap();
     let options = Options {
         pace: Pace::Clock {
@@ -190,11 +190,11 @@ fn a_real_broker_gets_exactly_the_alarms_of_a_fleet() {
 
 #[test]
 fn an_alarm_says_what_the_device_said() {
-    let Some(broker) = Mosquitto::start("an alarm's message") else {
+    let Some(broker) = Mosquitto::running("an alarm's message") else {
         return;
     };
     let node = Node::start(&with_broker(&broker));
-    let mailbox = Mailbox::open(broker.address, ALARMS);
+    let mailbox = Mailbox::open(broker.address(), ALARMS);
     let mut terminal = Terminal::connect(&node.address("sensor:trackers"), 13_900_000_007);
     let time_s = now_s() - 60;
     let mut pressed = report(time_s);
@@ -263,16 +263,16 @@ fn state(letter: &Letter) -> &str {
 
 #[test]
 fn the_status_is_retained_and_the_broker_speaks_for_a_dead_uplink() {
-    let Some(broker) = Mosquitto::start("the node's status") else {
+    let Some(broker) = Mosquitto::running("the node's status") else {
         return;
     };
     let mut node = Node::start(&with_broker(&broker));
-    let mailbox = Mailbox::open(broker.address, STATUS);
+    let mailbox = Mailbox::open(broker.address(), STATUS);
     let born = mailbox.find("online", |letter| state(letter) == "online");
     assert_eq!(text(&born.payload, "version"), env!("CARGO_PKG_VERSION"));
     let session = text(&born.payload, "session").to_owned();
     assert!(!session.is_empty());
-    let retained = || Mailbox::open(broker.address, STATUS).next();
+    let retained = || Mailbox::open(broker.address(), STATUS).next();
     assert!(retained().retained);
     assert_eq!(retained().payload, born.payload);
 

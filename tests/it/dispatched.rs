@@ -170,14 +170,9 @@ impl World {
     }
 
     pub fn publish(&mut self, record: &[u8]) {
-        self.publish_together(&[record]);
-    }
-
-    /// Commits several records at once; waits for room.
-    pub fn publish_together(&mut self, records: &[&[u8]]) {
         let producer = self.producer.as_mut().expect("not closed yet");
         let give_up = std::time::Instant::now() + PATIENCE;
-        while producer.try_publish(records, false).is_err() {
+        while producer.try_publish(&[record], false).is_err() {
             assert!(std::time::Instant::now() < give_up, "the ring stays full");
             std::thread::yield_now();
         }

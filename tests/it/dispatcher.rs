@@ -130,13 +130,7 @@ fn what_the_ring_had_no_room_for_comes_from_the_table() {
     hear_snapshot(&mut socket);
     world.state(Some(slot), &frame("van", 9_000), &[]);
     world.request_resync();
-    // Nothing rings for the counter alone: the next record or the backstop brings it.
-    world.track(&frame("other", 1_000));
-    let tracks = hear_tracks(&mut socket, 2);
-    let van = tracks
-        .iter()
-        .find(|track| track["device"] == "van")
-        .unwrap();
+    let van = &hear_tracks(&mut socket, 1)[0];
     assert_eq!(van["time"], "1970-01-01T00:00:09.000Z");
     world.wait_for(Metric::Resyncs, 2);
 }
@@ -177,6 +171,15 @@ fn tracks_are_served_as_geojson_by_device_and_box() {
     assert_eq!(count("/v1/tracks?bbox=7.4,43.7,7.4215049,43.8"), 50);
     assert_eq!(count("/v1/tracks?bbox=7.4,43.7,7.5,43.8&device=v699"), 1);
     assert_eq!(dispatched.get_json("/v1/tracks/v699")["id"], "v699");
+    let mut moved = frame("v699", 2_000);
+    moved.fix.lat_e7 += 2_000;
+    world.track(&moved);
+    world.wait_for(Metric::Tracks, 701);
+    let trail = &dispatched.get_json("/v1/tracks/v699")["properties"]["trail"];
+    assert_eq!(
+        (trail.as_array().unwrap().len(), &trail[1]["lat"]),
+        (2, &json!(43.7342))
+    );
     for (path, expected) in [
         ("/v1/tracks/nobody", 404),
         ("/v1/tracks/a%20b", 400),
@@ -292,22 +295,14 @@ fn records_that_do_not_parse_are_counted_and_passed_over() {
 }
 
 #[test]
-fn a_sampled_track_is_traced_to_its_push_unless_it_raised_something() {
+fn a_sampled_track_is_traced_to_its_push_and_no_other() {
     let mut world = World::new(64);
     let _dispatched = world.start();
-    let sampled = |device: &str, trace_id| {
-        let mut frame = frame(device, now_ms());
-        frame.trace.trace_id = trace_id;
-        frame.trace.flags = TraceHead::SAMPLED;
-        frame
-    };
-    let raised = sampled("a", 7);
-    let (mut track, mut alarm) = ([0; 480], [1; 480]);
-    let (track_len, _) = raised.encode(&mut track[1..]).unwrap();
-    let found = event(&raised, AlarmKind::Sos, "device", Phase::Raise);
-    let alarm_len = found.encode(&mut alarm[1..]).unwrap();
-    world.publish_together(&[&track[..=track_len], &alarm[..=alarm_len]]);
-    world.track(&sampled("b", 8));
+    let mut sampled = frame("b", now_ms());
+    sampled.trace.trace_id = 8;
+    sampled.trace.flags = TraceHead::SAMPLED;
+    world.track(&frame("a", now_ms()));
+    world.track(&sampled);
     let TraceRecord::Pushed { head, device, .. } = world.trace() else {
         panic!("the dispatcher tells of pushes only");
     };

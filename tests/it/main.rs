@@ -1,5 +1,8 @@
 //! Claims about the real program: real processes, sockets, shared memory, a real broker, a real browser.
 
+// A test that cannot go on stops with the line that broke, also in what tests share.
+#![allow(clippy::unwrap_used)]
+
 mod architecture;
 mod aside;
 mod browser;
@@ -18,5 +21,6 @@ mod stream;
 mod supervision;
 mod terminal;
 mod tracing;
+mod uplink;
 mod vectors;
 mod web;

@@ -1,89 +1,103 @@
-//! A real broker: Debian's mosquitto on a free port of this machine, a child of the test that ends with it.
+//! A real broker for a test: Debian's mosquitto on a free loopback port, with a configuration of its own and nothing on
+//! disk. It ends with the test.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::node::wait_for;
+const BINARY: &str = "/usr/sbin/mosquitto";
 
-/// Where it may be; Debian does not put it on everybody's path.
-const PROGRAMS: [&str; 3] = [
-    "/usr/sbin/mosquitto",
-    "/usr/local/sbin/mosquitto",
-    "/usr/bin/mosquitto",
-];
+/// How long it may take to listen.
+const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Tries to get a port: another program may take a free one before mosquitto does.
-const TRIES: u32 = 5;
-
-/// A running broker without a memory on disk.
+/// The broker, running or not.
 pub struct Mosquitto {
-    pub address: SocketAddr,
-    child: Child,
-    _folder: TempDir,
+    folder: TempDir,
+    port: u16,
+    child: Option<Child>,
 }
 
 impl Mosquitto {
-    /// Starts one; `None`, and a loud word about what is skipped, where there is none.
-    pub fn start(skipped: &str) -> Option<Mosquitto> {
-        let Some(program) = PROGRAMS.into_iter().find(|path| Path::new(path).is_file()) else {
+    /// Chooses a port; `None` where it is not installed, which is said.
+    pub fn prepare(test: &str) -> Option<Mosquitto> {
+        if !Path::new(BINARY).exists() {
             // Written past the test runner, which keeps the words of a test that passes.
             let _ = writeln!(
                 std::io::stderr(),
-                "skipped: 1 test, {skipped}: mosquitto not found"
+                "skipped: 1 test, {test}: {BINARY} is not installed"
             );
             return None;
-        };
-        (0..TRIES)
-            .find_map(|_| Mosquitto::try_start(program))
-            .or_else(|| panic!("{program} does not start"))
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let config = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type none\n\
+             max_queued_messages 0\nset_tcp_nodelay true\n"
+        );
+        std::fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
+        Some(Mosquitto {
+            folder,
+            port,
+            child: None,
+        })
     }
 
-    fn try_start(program: &str) -> Option<Mosquitto> {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
-        let address = address.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("mosquitto.conf");
-        let text = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n",
-            address.port()
-        );
-        std::fs::write(&config, text).unwrap();
-        let child = Command::new(program)
+    /// As [`Mosquitto::prepare`], and started.
+    pub fn running(test: &str) -> Option<Mosquitto> {
+        let mut broker = Mosquitto::prepare(test)?;
+        broker.start();
+        Some(broker)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its address, as the simulator's subscriber wants it.
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(&mut self) {
+        let child = Command::new(BINARY)
             .arg("-c")
-            .arg(&config)
+            .arg(self.folder.path().join("mosquitto.conf"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut broker = Mosquitto {
-            address,
-            child,
-            _folder: folder,
-        };
-        wait_for("mosquitto to listen", || {
-            if broker.child.try_wait().unwrap().is_some() {
-                return Some(false);
-            }
-            TcpStream::connect(address).is_ok().then_some(true)
-        })
-        .then_some(broker)
+        self.child = Some(child);
+        let deadline = Instant::now() + DEADLINE;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < deadline, "mosquitto does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
-    /// Its `mqtt://` URL.
-    pub fn url(&self) -> String {
-        format!("mqtt://{}", self.address)
+    /// Kills it with everything that it had in memory.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 }
 
 impl Drop for Mosquitto {
     fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }

@@ -2,7 +2,7 @@
 //! the test fails.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -140,8 +140,7 @@ impl Node {
 
     /// Waits for the supervisor to end.
     pub fn ended(&mut self) -> ExitStatus {
-        let mut child = self.child.take().unwrap();
-        wait_for("the node to end", || child.try_wait().unwrap())
+        wait_for("the node to end", || self.try_ended())
     }
 
     /// How the supervisor ended, if it has.
@@ -160,11 +159,6 @@ impl Node {
     /// The configuration.
     pub fn config_path(&self) -> PathBuf {
         self.folder.path().join("edge.toml")
-    }
-
-    /// The folder of the test.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     /// The state directory.

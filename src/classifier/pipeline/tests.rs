@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::classifier::testing::{fence, report, report_at, rules, with_digest};
-use crate::frame::{AlarmKind, Alarms, FRAME_BYTES_MAX, FrameFlags};
+use crate::frame::{AlarmKind, Alarms, Event, EventId, FRAME_BYTES_MAX, FrameFlags, Phase};
 use crate::ring::{Geometry, RingOwner};
 use crate::stats;
 use crate::table::{self, PublicState, TableReader, TableWriter};
@@ -85,7 +85,7 @@ impl Rig {
         });
         let consumer = Consumer::attach(&self.sensor.consumer_fds().unwrap()).unwrap();
         pipeline.add_sensor("gate", consumer, self.restarts > 0);
-        pipeline.resume();
+        pipeline.resume(self.restarts > 0);
         self.restarts += 1;
         pipeline
     }
@@ -506,6 +506,34 @@ fn bytes_that_are_no_frame_are_counted_and_passed_over() {
     assert_eq!(rig.count(Metric::RejectedBadFrame), 1);
     assert_eq!(rig.answer(message), Outcome::Accepted);
     assert_eq!(rig.sensor.head(), 2);
+}
+
+#[test]
+fn a_frame_that_claims_to_belong_to_another_message_sets_no_word() {
+    let mut rig = Rig::new(16, 64);
+    let mut pipeline = rig.start();
+    for first_seq in [5, u64::MAX] {
+        let mut liar = report("1", 1_000);
+        liar.message_first_seq = first_seq;
+        liar.flags.set(FrameFlags::AWAITS_ANSWER, true);
+        let mut slot = [0; FRAME_BYTES_MAX];
+        let (used, _) = liar.encode(&mut slot).unwrap();
+        rig.ingest.try_publish(&[&slot[..used]], false).unwrap();
+    }
+    let honest = rig.message(&[report("1", 2_000)], true);
+    pipeline.turn();
+    assert_eq!(rig.count(Metric::RejectedBadFrame), 2);
+    assert_eq!(rig.answer(honest), Outcome::Accepted);
+}
+
+#[test]
+fn a_restart_asks_the_dispatcher_to_read_the_table_again() {
+    let mut rig = Rig::new(16, 64);
+    let before = rig.dispatcher.resync_counter();
+    drop(rig.start());
+    assert_eq!(rig.dispatcher.resync_counter(), before);
+    drop(rig.start());
+    assert_eq!(rig.dispatcher.resync_counter(), before + 1);
 }
 
 #[test]

@@ -86,22 +86,34 @@ export class Surface {
     this.canvas = document.createElement("canvas");
     map.getContainer().insertBefore(this.canvas, below ?? map.getPane("mapPane"));
     this.context = this.canvas.getContext("2d");
+    // What it shows.
+    this.view = null;
   }
 
-  // Makes it fit and empties it.
-  begin({ width, height }) {
+  // Makes it fit and empties it, to be drawn for `view`.
+  begin(view) {
     const ratio = devicePixelRatio || 1;
     const { canvas, context } = this;
-    const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
+    const [w, h] = [Math.round(view.width * ratio), Math.round(view.height * ratio)];
     if (canvas.width !== w || canvas.height !== h) {
       canvas.width = w;
       canvas.height = h;
-      canvas.style.width = `${width}px`;
-      canvas.style.height = `${height}px`;
+      canvas.style.width = `${view.width}px`;
+      canvas.style.height = `${view.height}px`;
     }
+    if (canvas.style.transform) canvas.style.transform = "";
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, w, h);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.view = view;
     return context;
+  }
+
+  // Moves the picture to where the camera is now, for who has no time to draw it anew.
+  stretch(view) {
+    const scale = view.scale / this.view.scale;
+    const [x, y] = [this.view.x * scale - view.x, this.view.y * scale - view.y];
+    this.canvas.style.transformOrigin = "0 0";
+    this.canvas.style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
   }
 }

@@ -42,6 +42,8 @@ class Vehicle {
     this.moving = false;
     this.placed = false;
     this.trail = [];
+    this.firstFix = null;
+    this.recalled = false;
     this.heading = null;
     this.heardAt = 0;
     this.period = 1000;
@@ -63,6 +65,7 @@ class Vehicle {
     this.heardAt = now;
     this.moving = (track.speed_mps ?? 0) >= MOVING_MPS;
     if (track.lat === undefined) return;
+    this.firstFix ??= Date.parse(track.time ?? track.received);
     const [x, y] = project(track.lon, track.lat);
     const metres = METRES_PER_UNIT * Math.cos(track.lat * Math.PI / 180);
     if (live && this.placed && gap < 10_000) this.period += (gap - this.period) * 0.3;
@@ -108,6 +111,12 @@ class Vehicle {
     if (length && Math.hypot(x - trail[length - 2], y - trail[length - 1]) * metres < TRAIL_STEP_M) return;
     trail.push(x, y);
     if (trail.length > TRAIL_POINTS_MAX * 2) trail.splice(0, 2);
+  }
+
+  // Puts what the node remembers before what this page saw.
+  recall(points) {
+    const room = TRAIL_POINTS_MAX - this.trail.length / 2;
+    if (room > 0) this.trail.unshift(...points.slice(-room).flatMap(({ lon, lat }) => project(lon, lat)));
   }
 
   judge(age) {

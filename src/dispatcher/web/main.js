@@ -1,6 +1,6 @@
 // The live map: puts stream, fleet, canvases and panels together, and draws a frame when there is something to draw.
 
-import { goTo, makeMap, sameView, view } from "./camera.js";
+import { goTo, makeMap, view } from "./camera.js";
 import { Alarms } from "./alarms.js";
 import { Detail } from "./detail.js";
 import { Fleet, STATES, unproject } from "./fleet.js";
@@ -23,7 +23,7 @@ let theme = watchTheme((now) => {
   theme = now;
   roads.setTheme(now);
   vehicles.setTheme(now);
-  dirty = true;
+  atOnce = true;
 });
 const roads = new Roads(map, theme, null);
 const vehicles = new Vehicles(map, theme, fleet);
@@ -31,9 +31,10 @@ const vehicles = new Vehicles(map, theme, fleet);
 let selected = null;
 let hovered = null;
 let following = false;
-let dirty = true;
+// What there is to draw: the fleet moved, or a hand did something that must show at once.
+let changed = true;
+let atOnce = true;
 let framed = false;
-let lastView = null;
 
 function select(vehicle, move = false) {
   selected = vehicle ?? null;
@@ -42,8 +43,22 @@ function select(vehicle, move = false) {
     selected.at(performance.now());
     goTo(map, selected.x, selected.y, FOCUS_ZOOM);
   }
-  dirty = true;
+  atOnce = true;
   detail.show(selected, following);
+  if (selected && !selected.recalled) recall(selected);
+}
+
+// Asks once for a vehicle's trail from before this page was opened.
+async function recall(vehicle) {
+  vehicle.recalled = true;
+  try {
+    const answer = await fetch(`/v1/tracks/${encodeURIComponent(vehicle.device)}`);
+    const { trail } = (await answer.json()).properties;
+    vehicle.recall(trail.filter(({ time }) => Date.parse(time) < vehicle.firstFix));
+    atOnce = true;
+  } catch {
+    // The trail begins where this page began.
+  }
 }
 
 const pick = (device) => select(fleet.vehicles.get(device), true);
@@ -82,11 +97,9 @@ function draw(now) {
     map.setView(unproject(selected.x, selected.y), map.getZoom(), { animate: false });
   }
   const camera = view(map);
-  const moved = !sameView(camera, lastView);
-  lastView = camera;
   roads.draw(camera, now);
-  vehicles.draw(camera, now, dirty || moved, { selected, hovered, still: still() });
-  dirty = false;
+  vehicles.draw(camera, now, { changed, atOnce, selected, hovered, still: still() });
+  changed = atOnce = false;
 }
 
 let ratedAt = performance.now();
@@ -106,7 +119,7 @@ function showPanels() {
     element("rate").textContent = countText(Math.round((fleet.updates - ratedUpdates) / (now - ratedAt) * 1000));
     [ratedAt, ratedUpdates] = [now, fleet.updates];
     // A vehicle that falls silent changes its look without saying anything.
-    dirty = true;
+    changed = true;
   }
   alarms.show();
   if (selected) detail.show(selected, following);
@@ -133,7 +146,7 @@ async function loadRoads() {
   roads.build(graph);
   element("attribution").textContent = `Roads ${graph.attribution.replace(/^\(c\)/i, "©")}`;
   frameAll();
-  dirty = true;
+  atOnce = true;
 }
 loaded.catch((error) => console.warn(`cannot draw the roads: ${error.message}`));
 
@@ -142,7 +155,7 @@ new Stream({
     if (first) named.clear();
     tracks.forEach(({ device }) => named.add(device));
     fleet.hear(tracks, false, still());
-    dirty = true;
+    changed = true;
     if (more) return;
     fleet.keepOnly(named);
     if (selected && !named.has(selected.device)) select(null);
@@ -152,13 +165,13 @@ new Stream({
   tracks(tracks) {
     fleet.hear(tracks, true, still());
     alarms.check(tracks);
-    dirty = true;
+    changed = true;
     if (!framed) loaded.catch(() => {}).then(() => framed || frameAll());
   },
   alarm(alarm) {
     alarms.hear(alarm);
     fleet.alarm(alarm, alarms.isOpen(alarm.device, alarm.kind));
-    dirty = true;
+    changed = true;
   },
   state: showConnection,
 });
@@ -169,9 +182,9 @@ map.on("mousemove", ({ containerPoint }) => {
   if (under === hovered) return;
   hovered = under;
   map.getContainer().classList.toggle("over-vehicle", !!under);
-  dirty = true;
+  atOnce = true;
 });
-map.on("mouseout", () => { hovered = null; dirty = true; });
+map.on("mouseout", () => { hovered = null; atOnce = true; });
 map.on("dragstart", () => {
   following = false;
   detail.show(selected, following);

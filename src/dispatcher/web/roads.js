@@ -54,7 +54,7 @@ export class Roads {
     this.built = new Path2D();
     [1, 2, 3].forEach((index) => this.built.addPath(this.paths[index]));
     this.streets = new Streets(graph.edges, points);
-    this.drawn = null;
+    this.drawn = false;
   }
 
   // Corners of the graph in world units, if there is one.
@@ -64,32 +64,24 @@ export class Roads {
 
   setTheme(theme) {
     this.theme = theme;
-    this.drawn = null;
+    this.drawn = false;
   }
 
   // Brings the layer to where the camera is.
   draw(view, now) {
-    if (sameView(this.drawn, view)) return;
+    if (this.drawn && sameView(this.surface.view, view)) return;
     if (!sameView(this.seen, view)) {
       this.seen = view;
       this.movedAt = now;
     }
     if (this.drawn && this.cost > FRAME_MS && now - this.movedAt < REST_MS) {
-      this.stretch(view);
+      this.surface.stretch(view);
       return;
     }
     const start = performance.now();
     this.paint(view);
     this.cost = performance.now() - start;
-    this.drawn = view;
-    this.surface.canvas.style.transform = "";
-  }
-
-  stretch(view) {
-    const scale = view.scale / this.drawn.scale;
-    const [x, y] = [this.drawn.x * scale - view.x, this.drawn.y * scale - view.y];
-    this.surface.canvas.style.transformOrigin = "0 0";
-    this.surface.canvas.style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
+    this.drawn = true;
   }
 
   paint(view) {

@@ -1,26 +1,43 @@
-// The vehicles on one canvas: shape and colour say the state, the shape's nose says the course.
+// The vehicles on a canvas: shape and colour say the state, the shape's nose says the course.
 //
 // Shapes are drawn once into an atlas and copied from there, so ten thousand of them cost little more than the copying.
+// And they are copied only as often as anybody could see a difference, or as the machine can bear: in between, the
+// picture is moved with the camera. What pulses has a canvas of its own.
 
-import { Surface } from "./camera.js";
+import { Surface, sameView } from "./camera.js";
 
 const HEADINGS = 72;
 const SHAPES = ["stale", "standing", "moving", "alarm-standing", "alarm-moving"];
-const PULSE_MS = 1800;
 
-// Frames that cost more than this are drawn every second or third time, so that the page stays quick to touch.
-const FRAME_MS = 8;
+// A vehicle at this speed may lag by this many pixels before it is drawn anew.
+const SPEED_MPS = 25;
+const LAG_PX = 0.7;
+const LAG_MAX_MS = 250;
+const METRES_PER_UNIT = 40_075_016.7 / 256;
+
+// A frame in which nothing was drawn takes this long; what is above it, drawing took.
+const FRAME_MS = 17;
+const COST_MAX_MS = 250;
+
+const PULSE_MS = 1800;
+const PULSE_STEP_MS = 33;
+const PULSES_MAX = 150;
 
 export class Vehicles {
   constructor(map, theme, fleet) {
-    this.surface = new Surface(map, map.getPane("mapPane").nextSibling);
+    const above = map.getPane("mapPane").nextSibling;
+    this.pulses = new Surface(map, above);
+    this.surface = new Surface(map, above);
     this.theme = theme;
     this.fleet = fleet;
     this.atlas = null;
     this.rows = SHAPES.map(() => []);
-    this.cost = 0;
-    this.skipped = 0;
+    this.alarms = [];
     this.gliding = true;
+    this.paintedAt = -Infinity;
+    this.pulsedAt = 0;
+    this.cost = 0;
+    this.costKnown = true;
   }
 
   setTheme(theme) {
@@ -28,24 +45,40 @@ export class Vehicles {
     this.atlas = null;
   }
 
-  // Draws if anything moved; `changed`: the camera or the fleet did.
-  draw(view, now, changed, { selected, hovered, still }) {
-    if (!changed && !this.gliding) return;
-    const every = this.cost > 2 * FRAME_MS ? 3 : this.cost > FRAME_MS ? 2 : 1;
-    this.skipped += 1;
-    if (this.skipped < every) return;
-    this.skipped = 0;
-    const start = performance.now();
-    this.paint(view, now, selected, hovered, still);
-    this.cost += (performance.now() - start - this.cost) * 0.2;
+  // Draws what changed. `atOnce`: something that a hand did must show.
+  draw(view, now, { changed, atOnce, selected, hovered, still }) {
+    if (!this.costKnown) {
+      // The canvas is drawn after we returned, so what it cost shows in how late this frame is.
+      this.cost += (Math.min(COST_MAX_MS, Math.max(0, now - this.paintedAt - FRAME_MS)) - this.cost) * 0.3;
+      this.costKnown = true;
+    }
+    this.changed ||= changed || this.gliding;
+    this.atOnce ||= atOnce;
+    const moved = !sameView(view, this.surface.view);
+    if (moved || this.changed || this.atOnce) {
+      const metresPerPixel = METRES_PER_UNIT / Math.cosh(Math.PI * (1 - (view.y + view.height / 2) / view.scale / 128)) / view.scale;
+      const lag = moved || this.atOnce ? 0 : Math.min(LAG_MAX_MS, LAG_PX / SPEED_MPS * metresPerPixel * 1000);
+      if (now - this.paintedAt >= Math.max(lag, 2 * this.cost) || !this.surface.view) {
+        this.paint(view, now, selected, hovered);
+        this.paintedAt = now;
+        this.changed = this.atOnce = this.costKnown = false;
+        this.pulsedAt = 0;
+      } else if (moved) {
+        this.surface.stretch(view);
+        this.pulses.stretch(view);
+      }
+    }
+    if (now - this.pulsedAt >= PULSE_STEP_MS && (this.alarms.length || this.pulsing)) {
+      this.paintPulses(now, still);
+      this.pulsedAt = still ? Infinity : now;
+    }
   }
 
-  paint(view, now, selected, hovered, still) {
+  paint(view, now, selected, hovered) {
     const context = this.surface.begin(view);
-    const alarms = this.collect(view, now);
+    this.collect(view, now);
     const size = this.sizeAt(view.zoom);
     if (selected?.placed) this.paintTrail(context, view, selected);
-    this.paintPulses(context, alarms, size, now, still);
     this.shapes(size);
     const { cell, ratio, image } = this.atlas;
     const side = cell / ratio;
@@ -57,14 +90,13 @@ export class Vehicles {
     });
     if (hovered?.placed && hovered !== selected) this.paintName(context, view, hovered, size, false);
     if (selected?.placed) this.paintName(context, view, selected, size, true);
-    if (alarms.length && !still) this.gliding = true;
   }
 
-  // Sorts those in sight into rows by shape; the pixels of those in alarm.
+  // Sorts those in sight into rows by shape, and notes where those in alarm are.
   collect(view, now) {
     this.rows.forEach((row) => { row.length = 0; });
     this.gliding = false;
-    const alarms = [];
+    this.alarms.length = 0;
     for (const vehicle of this.fleet.vehicles.values()) {
       if (!vehicle.placed) continue;
       if (vehicle.at(now)) this.gliding = true;
@@ -74,9 +106,8 @@ export class Vehicles {
       const { state } = vehicle;
       const shape = state === "stale" ? 0 : state === "standing" ? 1 : state === "moving" ? 2 : vehicle.moving ? 4 : 3;
       this.rows[shape].push(x, y, vehicle.angle);
-      if (shape > 2) alarms.push([x, y]);
+      if (shape > 2) this.alarms.push([x, y]);
     }
-    return alarms;
   }
 
   // Half the length of an arrow: smaller from afar and in a crowd.
@@ -135,24 +166,24 @@ export class Vehicles {
     context.fill();
   }
 
-  paintPulses(context, alarms, size, now, still) {
-    if (!alarms.length) return;
-    context.strokeStyle = context.fillStyle = this.theme.alarm;
+  // On the picture that the vehicles have now.
+  paintPulses(now, still) {
+    const context = this.pulses.begin(this.surface.view);
+    const { size } = this.atlas;
     const part = still ? 0.45 : now % PULSE_MS / PULSE_MS;
-    const radius = size * (1.1 + part * 1.3);
-    context.lineWidth = 1.5;
-    const each = (alpha, draw, of) => {
+    const circles = (radius, alpha, draw) => {
       context.globalAlpha = alpha;
-      context.beginPath();
-      for (const [x, y] of alarms) {
-        context.moveTo(x + of, y);
-        context.arc(x, y, of, 0, 2 * Math.PI);
+      for (const [x, y] of this.alarms.slice(0, PULSES_MAX)) {
+        context.beginPath();
+        context.arc(x, y, radius, 0, 2 * Math.PI);
+        draw.call(context);
       }
-      draw.call(context);
     };
-    each(0.13, context.fill, size * 1.6);
-    each((1 - part) * 0.7, context.stroke, radius);
-    context.globalAlpha = 1;
+    context.strokeStyle = context.fillStyle = this.theme.alarm;
+    context.lineWidth = 1.5;
+    circles(size * 1.6, 0.14, context.fill);
+    circles(size * (1.1 + part * 1.3), (1 - part) * 0.7, context.stroke);
+    this.pulsing = this.alarms.length > 0;
   }
 
   paintTrail(context, view, vehicle) {
