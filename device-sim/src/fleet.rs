@@ -7,7 +7,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -37,6 +37,8 @@ const SUBSCRIBERS_READY: Duration = Duration::from_secs(10);
 const CONNECTS_A_SECOND: f64 = 5_000.0;
 /// Traces and the last positions may come this long after everything else.
 const TAIL: Duration = Duration::from_secs(3);
+/// A run of at least this length has each kind of alarm.
+const SHOW: Duration = Duration::from_secs(SHOW_S as u64 + 2);
 /// How often the end of the run is looked for.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -94,18 +96,15 @@ impl Options {
         }
     }
 
+    /// What a run that lasts long enough is to show.
     fn wanted(&self) -> Wanted {
-        let show = Duration::from_secs(u64::from(SHOW_S) + 2);
-        let shows = self.length.is_none_or(|length| length >= show);
-        let paced = matches!(self.pace, Pace::Clock { .. });
         Wanted {
             tracks: self.stream.is_some(),
             alarms: self.mqtt.is_some(),
             traces: self.traces.is_some() && self.mqtt.is_some(),
-            kinds: if shows && paced {
-                KINDS.to_vec()
-            } else {
-                Vec::new()
+            kinds: match self.pace {
+                Pace::Clock { .. } => KINDS.to_vec(),
+                Pace::Pipelined(_) => Vec::new(),
             },
         }
     }
@@ -176,6 +175,7 @@ pub(crate) struct Shared {
     pub connecting: Semaphore,
     epoch: Instant,
     stopping: AtomicBool,
+    stopped: OnceLock<Instant>,
     made: AtomicU64,
     online: AtomicU32,
     hang_ups: Mutex<Option<(u64, HangUp)>>,
@@ -237,6 +237,7 @@ impl Fleet {
             connecting: Semaphore::new(CONNECTING_MAX),
             epoch: Instant::now(),
             stopping: AtomicBool::new(false),
+            stopped: OnceLock::new(),
             made: AtomicU64::new(0),
             online: AtomicU32::new(0),
             hang_ups: Mutex::new(None),
@@ -298,6 +299,7 @@ impl Fleet {
     /// From now on no device makes a report; what is unanswered is still sent.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
+        self.shared.stopped.get_or_init(Instant::now);
     }
 
     /// Whether everything made is answered, and everything that must be delivered is.
@@ -329,7 +331,19 @@ impl Fleet {
 
     /// The verdict on what happened so far.
     pub fn check(&self) -> Check {
-        checker::check(self.ledger(), self.traced(), &self.wanted)
+        let mut wanted = self.wanted.clone();
+        if self.lasted() < SHOW {
+            // Stopped before everything could happen.
+            wanted.kinds.clear();
+        }
+        checker::check(self.ledger(), self.traced(), &wanted)
+    }
+
+    /// How long devices made reports.
+    fn lasted(&self) -> Duration {
+        let end = self.shared.stopped.get().copied();
+        let end = end.unwrap_or_else(Instant::now);
+        end.saturating_duration_since(self.shared.schedule.started())
     }
 
     fn traced(&self) -> usize {

@@ -210,14 +210,18 @@ async fn watch(fleet: &mut Part, node: &mut Part) -> Result<Value, DemoError> {
     summary.ok_or(DemoError::Ended("the fleet", status))
 }
 
+/// The figures of a progress or of the summary, which has the median among others.
 fn live_line(progress: &Value) -> String {
+    let p50 = progress
+        .get("p50_ms")
+        .unwrap_or(&progress["latency_ms"]["p50"]);
     let number = |key: &str| progress[key].as_f64().unwrap_or(0.0);
     format!(
         "reports {:.0} answered {:.0} | tracks {:.0} p50 {:.2} ms | alarms raised {:.0} delivered {:.0}",
         number("frames_sent"),
         number("frames_answered"),
         number("tracks_pushed"),
-        progress["latency_ms"]["p50"].as_f64().unwrap_or(0.0),
+        p50.as_f64().unwrap_or(0.0),
         number("alarms_raised"),
         number("alarms_delivered"),
     )

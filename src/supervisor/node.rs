@@ -184,9 +184,10 @@ impl Node {
         found.expect("children are made from the plan")
     }
 
-    /// Changes what is known of a child.
+    /// Changes what is known of a child; the page says it at once.
     pub fn note(&self, name: &ProcessName, change: impl FnOnce(&mut ChildState)) {
         change(&mut self.process(name).state.borrow_mut());
+        self.beat();
     }
 
     /// Whether every child serves; `since_start` is kept the first time that it is so.

@@ -275,6 +275,9 @@ fn the_status_is_retained_and_the_broker_speaks_for_a_dead_uplink() {
     let retained = || Mailbox::open(broker.address(), STATUS).next();
     assert!(retained().retained);
     assert_eq!(retained().payload, born.payload);
+    // It was said before anybody subscribed, which is no alarm that nobody got.
+    assert_eq!(node.figure("uplink", "ringway_publish_refused_total"), 0.0);
+    assert!(!node.log().contains("does not deliver"), "{}", node.log());
 
     assert!(node.signal("uplink", Signal::SIGKILL));
     let will = mailbox.find("the will", |letter| state(letter) == "offline");

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use device_sim::jt808::{self, Answer, BATCH, Edition, HEARTBEAT, LOCATION, Reader};
+use device_sim::jt808::{self, Answer, Edition, HEARTBEAT, LOCATION, Reader};
 use device_sim::report::Report;
 
 use crate::node::DEADLINE;
@@ -89,13 +89,6 @@ impl Terminal {
     /// Sends a location; returns its serial number.
     pub fn send(&mut self, report: &Report) -> u16 {
         let (serial, bytes) = self.location(report);
-        self.say(&bytes);
-        serial
-    }
-
-    /// Sends stored locations in one message; returns its serial number.
-    pub fn send_batch(&mut self, reports: &[Report]) -> u16 {
-        let (serial, bytes) = self.message(BATCH, &jt808::batch(reports.iter()));
         self.say(&bytes);
         serial
     }

@@ -49,7 +49,7 @@ const SPANS: [(&str, SpanKind, &str, Option<&str>); 7] = [
         "send alarms/13900000001",
         SpanKind::Producer,
         "ringway-uplink",
-        Some("process ring"),
+        Some("journal"),
     ),
 ];
 
