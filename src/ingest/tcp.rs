@@ -35,6 +35,9 @@ const EVENTS_MAX: usize = 1024;
 /// Longest sleep: the heart beats and the backstop of the ring's bell.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
+/// Messages further apart than this are no load, ns.
+const QUIET_NS: u64 = 2_000_000;
+
 /// How often answers are looked for under load, when nobody rings for them.
 const ANSWERS_EVERY: Duration = Duration::from_millis(1);
 
@@ -66,6 +69,10 @@ pub struct Tcp {
     /// Messages of this round.
     messages: u32,
     round_ended_ns: u64,
+    /// When the last round with messages ended.
+    taken_in_ns: u64,
+    /// Whether the last round was one of many.
+    loaded: bool,
 }
 
 impl Tcp {
@@ -103,6 +110,8 @@ impl Tcp {
             settled: Vec::new(),
             messages: 0,
             round_ended_ns: 0,
+            taken_in_ns: 0,
+            loaded: false,
         })
     }
 
@@ -138,7 +147,7 @@ impl Tcp {
             } else {
                 self.connections.listen_if_room(now_ms)?;
             }
-            self.round_ended_ns = clock::monotonic_ns();
+            self.end_round();
         }
         for key in self.connections.keys() {
             self.connections.close(key);
@@ -150,6 +159,17 @@ impl Tcp {
         Ok(())
     }
 
+    /// Notes how busy the sensor is: one message after a quiet time is no load, and its answer is waited for by the
+    /// bell, not by the clock.
+    fn end_round(&mut self) {
+        self.round_ended_ns = clock::monotonic_ns();
+        self.loaded = false;
+        if self.messages > 0 {
+            self.loaded = self.round_ended_ns - self.taken_in_ns < QUIET_NS;
+            self.taken_in_ns = self.round_ended_ns;
+        }
+    }
+
     /// Whether every message is published, settled and answered.
     fn is_empty(&self) -> bool {
         self.publisher.awaited() == 0 && !self.publisher.stalled()
@@ -157,7 +177,7 @@ impl Tcp {
 
     /// Sleeps until there is something to do; returns how many sockets have something.
     fn wait(&mut self, drain_until_ms: Option<u64>) -> Result<usize, IngestError> {
-        let loaded = self.messages > 0;
+        let loaded = self.loaded;
         if loaded && self.messages <= GATHER_MESSAGES_MAX {
             let since = Duration::from_nanos(clock::monotonic_ns() - self.round_ended_ns);
             // Asleep, not waiting: neither a socket nor the bell is to wake this process sooner.

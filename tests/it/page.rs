@@ -170,21 +170,3 @@ fn the_page_comes_back_by_itself_after_a_restart_and_does_without_roads() {
     browser.wait_for("document.getElementById('count').value === '6'");
     assert_clean(&mut browser, &origin);
 }
-
-/// To look at: `RINGWAY_MAP_SECONDS=600 RINGWAY_MAP_VEHICLES=200 cargo test --test it -- --ignored --nocapture by_hand`.
-#[test]
-#[ignore = "serves the map to a person"]
-fn the_map_by_hand() {
-    let number = |name: &str, default: u64| {
-        let set = std::env::var(name).ok();
-        set.map_or(default, |text| text.parse().unwrap())
-    };
-    let (world, drive) = town(number("RINGWAY_MAP_VEHICLES", 200) as usize);
-    let dispatched = world.start();
-    println!("{}", address(&dispatched));
-    let traffic = Traffic::start(world, drive);
-    std::thread::sleep(Duration::from_secs(number("RINGWAY_MAP_SECONDS", 60)));
-    dispatched.drain();
-    traffic.stop().close_ring();
-    dispatched.join();
-}

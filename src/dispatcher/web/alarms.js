@@ -33,7 +33,7 @@ export class Alarms {
       const answer = await fetch("/v1/alarms");
       if (!answer.ok) return;
       const { alarms } = await answer.json();
-      this.entries = new Map(alarms.map((alarm) => [keyOf(alarm), { alarm, endedAt: null }]));
+      this.entries = new Map(alarms.map((alarm) => [keyOf(alarm), { alarm, endedAt: null, how: "open" }]));
     } catch {
       // The stream notices that the node is away, and this is asked again when it is back.
     } finally {
@@ -56,7 +56,7 @@ export class Alarms {
     const key = keyOf(alarm);
     if (alarm.late) return;
     if (alarm.phase === "raise") {
-      this.entries.set(key, { alarm, endedAt: null });
+      this.entries.set(key, { alarm, endedAt: null, how: "open" });
     } else if (this.entries.has(key)) {
       this.end(this.entries.get(key), ENDED_SHOWN_MS, "ended");
     }
@@ -97,7 +97,8 @@ export class Alarms {
     this.badge.toggleAttribute("data-none", open === 0);
     this.none.hidden = all.length > 0;
     document.title = open ? `(${open}) Ringway live map` : "Ringway live map";
-    all.sort((a, b) => !!a.endedAt - !!b.endedAt || WEIGHT[a.alarm.severity] - WEIGHT[b.alarm.severity]
+    const ended = ({ how }) => how === "ended";
+    all.sort((a, b) => ended(a) - ended(b) || WEIGHT[a.alarm.severity] - WEIGHT[b.alarm.severity]
       || b.alarm.start.localeCompare(a.alarm.start));
     this.rows(all.slice(0, ROWS_MAX), all.length - ROWS_MAX);
   }
@@ -139,12 +140,12 @@ export class Alarms {
     return row;
   }
 
-  fill(row, { alarm, endedAt, how }) {
+  fill(row, { alarm, how }) {
     const button = row.firstChild;
     button.dataset.severity = alarm.severity;
-    button.toggleAttribute("data-past", endedAt !== null);
+    button.toggleAttribute("data-past", how === "ended");
     const since = spanText(this.fleet.since(alarm.start));
-    const text = endedAt ? how : since;
+    const text = { open: since, ended: "ended", reported: `${since} ago` }[how];
     if (button.children[2].textContent !== text) button.children[2].textContent = text;
   }
 }

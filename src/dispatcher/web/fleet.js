@@ -192,16 +192,13 @@ export class Fleet {
     return counts;
   }
 
-  // Corners of the box around everybody who has a place, as [[lat, lon], [lat, lon]]; null if nobody has.
-  bounds() {
-    let [west, north, east, south] = [Infinity, Infinity, -Infinity, -Infinity];
-    for (const { placed, toX, toY } of this.vehicles.values()) {
-      if (!placed) continue;
-      west = Math.min(west, toX);
-      east = Math.max(east, toX);
-      north = Math.min(north, toY);
-      south = Math.max(south, toY);
-    }
-    return west <= east ? [unproject(west, north), unproject(east, south)] : null;
+  // Corners of the box around everybody who has a place, as [[lat, lon], [lat, lon]]; null if nobody has. `trim`: the
+  // part of them that may be left out on each side.
+  bounds(trim = 0) {
+    const placed = [...this.vehicles.values()].filter((vehicle) => vehicle.placed);
+    if (!placed.length) return null;
+    const [xs, ys] = ["toX", "toY"].map((axis) => placed.map((vehicle) => vehicle[axis]).sort((a, b) => a - b));
+    const left = Math.floor(placed.length * trim);
+    return [unproject(xs[left], ys[left]), unproject(xs.at(-1 - left), ys.at(-1 - left))];
   }
 }

@@ -14,6 +14,8 @@ import { Vehicles } from "./vehicles.js";
 const FOCUS_ZOOM = 15.5;
 const REACH_PX = matchMedia("(pointer: coarse)").matches ? 26 : 15;
 const PANELS_MS = 250;
+const FRAME_TRIM = 0.05;
+const ASSEMBLE_MS = 1500;
 
 const element = (id) => document.getElementById(id);
 const fleet = new Fleet();
@@ -25,7 +27,7 @@ let theme = watchTheme((now) => {
   vehicles.setTheme(now);
   atOnce = true;
 });
-const roads = new Roads(map, theme, null);
+const roads = new Roads(map, theme, document.body.dataset.roads === "yes");
 const vehicles = new Vehicles(map, theme, fleet);
 
 let selected = null;
@@ -72,22 +74,32 @@ const detail = new Detail(fleet, {
   },
 });
 
-// Shows the roads if the fleet is on them, else the fleet.
+function frame(bounds) {
+  const wide = map.getSize().x > 900;
+  map.fitBounds(bounds, {
+    animate: false,
+    maxZoom: 16,
+    paddingTopLeft: wide ? [310, 40] : [24, 180],
+    paddingBottomRight: wide ? [330, 40] : [24, 110],
+  });
+}
+
+// Shows everybody.
 function frameAll() {
   following = false;
   const bounds = fleet.bounds();
+  if (bounds) frame(bounds);
+}
+
+// The first picture: where nearly everybody is, or the roads as long as nobody is there. Once only, and not after a
+// hand has moved the map.
+function frameFirst() {
+  if (framed) return;
+  const bounds = fleet.bounds(FRAME_TRIM);
   const box = roads.bounds();
-  const whole = box && [unproject(box.left, box.top), unproject(box.right, box.bottom)];
-  const target = whole && (!bounds || L.latLngBounds(whole).pad(0.1).contains(bounds)) ? whole : bounds;
-  if (!target) return;
-  const wide = map.getSize().x > 900;
-  map.fitBounds(target, {
-    animate: false,
-    maxZoom: 16,
-    paddingTopLeft: wide ? [300, 24] : [16, 150],
-    paddingBottomRight: wide ? [320, 40] : [16, 110],
-  });
-  framed = true;
+  if (bounds) frame(bounds);
+  else if (box) frame([unproject(box.left, box.top), unproject(box.right, box.bottom)]);
+  framed = bounds !== null;
 }
 
 function draw(now) {
@@ -102,6 +114,7 @@ function draw(now) {
   changed = atOnce = false;
 }
 
+let firstAt = null;
 let ratedAt = performance.now();
 let ratedUpdates = 0;
 
@@ -121,6 +134,9 @@ function showPanels() {
     // A vehicle that falls silent changes its look without saying anything.
     changed = true;
   }
+  // A fleet that was not there yet when the page was opened is given a moment to assemble.
+  if (!framed && total > 0) firstAt ??= now;
+  if (!framed && firstAt !== null && now - firstAt > ASSEMBLE_MS) frameFirst();
   alarms.show();
   if (selected) detail.show(selected, following);
 }
@@ -136,16 +152,16 @@ function showConnection(state, waitMs) {
 }
 
 const named = new Set();
-let loaded = loadRoads();
+const loaded = loadRoads();
 
 async function loadRoads() {
-  if (document.body.dataset.roads !== "yes") return;
+  if (!roads.expected) return;
   const answer = await fetch("/v1/roads");
   if (!answer.ok) return;
   const graph = await answer.json();
   roads.build(graph);
-  element("attribution").textContent = `Roads ${graph.attribution.replace(/^\(c\)/i, "©")}`;
-  frameAll();
+  element("attribution").textContent = `Roads: ${graph.attribution.replace(/^\(c\)/i, "©")}`;
+  frameFirst();
   atOnce = true;
 }
 loaded.catch((error) => console.warn(`cannot draw the roads: ${error.message}`));
@@ -160,13 +176,12 @@ new Stream({
     fleet.keepOnly(named);
     if (selected && !named.has(selected.device)) select(null);
     alarms.load();
-    if (!framed) loaded.catch(() => {}).then(() => framed || frameAll());
+    frameFirst();
   },
   tracks(tracks) {
     fleet.hear(tracks, true, still());
     alarms.check(tracks);
     changed = true;
-    if (!framed) loaded.catch(() => {}).then(() => framed || frameAll());
   },
   alarm(alarm) {
     alarms.hear(alarm);
@@ -184,6 +199,9 @@ map.on("mousemove", ({ containerPoint }) => {
   map.getContainer().classList.toggle("over-vehicle", !!under);
   atOnce = true;
 });
+for (const touch of ["pointerdown", "wheel", "keydown"]) {
+  map.getContainer().addEventListener(touch, () => { framed = true; }, { passive: true });
+}
 map.on("mouseout", () => { hovered = null; atOnce = true; });
 map.on("dragstart", () => {
   following = false;

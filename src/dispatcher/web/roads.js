@@ -17,7 +17,7 @@ const OTHER = 1;
 const GROWTH = 1.52;
 
 // Metres to either side of a street that are taken for built-up.
-const BUILT_M = 62;
+const BUILT_M = 95;
 const METRES_PER_UNIT = 40_075_016.7 / 256;
 
 // A frame may take this long; a graph that takes longer is stretched while the camera moves and drawn when it rests.
@@ -25,12 +25,13 @@ const FRAME_MS = 7;
 const REST_MS = 90;
 
 export class Roads {
-  constructor(map, theme, graph) {
+  // `expected`: a graph will come (see `build`); until then nothing is drawn.
+  constructor(map, theme, expected) {
     this.surface = new Surface(map);
     this.theme = theme;
+    this.expected = expected;
     this.cost = 0;
     this.movedAt = 0;
-    if (graph) this.build(graph);
   }
 
   build(graph) {
@@ -87,7 +88,7 @@ export class Roads {
   paint(view) {
     const context = this.surface.begin(view);
     if (!this.paths) {
-      this.paintGrid(context, view);
+      if (!this.expected) this.paintGrid(context, view);
       return;
     }
     const { theme, paths } = this;
@@ -111,8 +112,8 @@ export class Roads {
     for (const { path, pixels, casing } of shown) {
       if (pixels > 1.6) stroke(path, theme[casing], pixels + Math.min(2.2, 0.7 + pixels * 0.16));
     }
-    for (const { path, pixels, fill, casing } of shown) {
-      stroke(path, pixels > 1.6 ? theme[fill] : theme[casing], pixels);
+    for (const { path, pixels, fill } of shown) {
+      stroke(path, pixels > 1.6 ? theme[fill] : theme.thin, pixels);
     }
     context.restore();
     this.streets.paint(context, view, theme);

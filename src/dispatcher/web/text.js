@@ -2,7 +2,7 @@
 
 // "power_cut" as "Power cut".
 export function kindText(kind) {
-  const words = kind.replaceAll("_", " ").replace("gnss", "GNSS");
+  const words = kind.replaceAll("_", " ").replace(/^(gnss|sos)\b/, (name) => name.toUpperCase());
   return words[0].toUpperCase() + words.slice(1);
 }
 

@@ -1,6 +1,6 @@
 // The colours of style.css for those who draw on a canvas.
 
-const NAMES = ["ground", "built", "road", "road-major", "road-top", "casing", "casing-major", "street", "halo", "ink",
+const NAMES = ["ground", "built", "road", "road-major", "road-top", "casing", "casing-major", "thin", "street", "halo", "ink",
   "surface-solid", "accent", "moving", "standing", "alarm", "stale"];
 
 const read = () => {

@@ -65,7 +65,7 @@ export class Vehicles {
         this.pulsedAt = 0;
       } else if (moved) {
         this.surface.stretch(view);
-        this.pulses.stretch(view);
+        if (this.pulses.view) this.pulses.stretch(view);
       }
     }
     if (now - this.pulsedAt >= PULSE_STEP_MS && (this.alarms.length || this.pulsing)) {
