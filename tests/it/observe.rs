@@ -31,6 +31,9 @@ const DOCUMENTED: &str = include_str!("../../docs/metrics.md");
 /// Labels that every sample has.
 const COMMON_LABELS: [&str; 3] = ["role", "instance", "le"];
 
+/// Labels that a sample must have.
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
 fn scrape(node: &Node) -> Vec<Family> {
     let (status, body) = web::get(&node.address("observer"), "/metrics");
     assert_eq!(status, 200);
@@ -38,7 +41,7 @@ fn scrape(node: &Node) -> Vec<Family> {
 }
 
 /// The one sample of this name with these labels.
-fn value(families: &[Family], name: &str, labels: &[(&str, &str)]) -> f64 {
+fn value(families: &[Family], name: &str, labels: Labels) -> f64 {
     let samples = families.iter().flat_map(|family| &family.samples);
     let found: Vec<f64> = samples
         .filter(|sample| sample.name == name && sample.has(labels))
@@ -121,7 +124,7 @@ fn traffic_moves_the_metrics() {
     terminal.beat();
 
     let trackers = ("instance", "trackers");
-    let expected: [(&str, &[(&str, &str)], f64); 18] = [
+    let expected: [(&str, Labels, f64); 18] = [
         ("ringway_connections", &[trackers], 1.0),
         ("ringway_connections_accepted_total", &[trackers], 1.0),
         ("ringway_messages_total", &[trackers], 13.0),

@@ -48,19 +48,59 @@ fn pids(node: &Node) -> Vec<u32> {
 
 #[test]
 fn a_wrong_configuration_exits_78_names_file_and_line_and_starts_nothing() {
-    let wrong = QUIET.replace(
-        "protocol = \"jt808\"",
-        "protocol = \"jt808\"\nidle = \"10 parsecs\"",
-    );
-    let node = Node::prepare(&wrong);
-    let output = run(&node);
-    let said = String::from_utf8_lossy(&output.stderr).to_string();
-    assert_eq!(output.status.code(), Some(78), "{said}");
-    assert!(
-        said.contains("edge.toml:10: ") && said.contains("10 parsecs"),
-        "{said}"
-    );
-    assert!(!node.state_dir().exists());
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let port = free.unwrap().to_string();
+    let protocol = "protocol = \"jt808\"";
+    // What is put in, where, and what must be said; the first line of `QUIET` is the fifth of the file.
+    let cases = [
+        (
+            "wrong unit",
+            protocol,
+            format!("{protocol}\nidle = \"10 parsecs\""),
+            10,
+            "10 parsecs",
+        ),
+        (
+            "unknown key",
+            protocol,
+            format!("{protocol}\nidel = \"10min\""),
+            10,
+            "idel",
+        ),
+        (
+            "unknown value",
+            protocol,
+            "protocol = \"morse\"".into(),
+            9,
+            "morse",
+        ),
+        (
+            "missing file",
+            "[observer]",
+            "roads = \"nowhere\"\n[observer]".into(),
+            15,
+            "nowhere",
+        ),
+        (
+            "port used twice",
+            "127.0.0.1:0",
+            port.clone(),
+            13,
+            &port[..],
+        ),
+    ];
+    for (what, place, with, line, said) in cases {
+        let node = Node::prepare(&QUIET.replace(place, &with));
+        let output = run(&node);
+        let error = String::from_utf8_lossy(&output.stderr).to_string();
+        assert_eq!(output.status.code(), Some(78), "{what}: {error}");
+        let place = format!("edge.toml:{line}: ");
+        assert!(
+            error.contains(&place) && error.contains(said),
+            "{what}: {error}"
+        );
+        assert!(!node.state_dir().exists(), "{what}");
+    }
 }
 
 #[test]
