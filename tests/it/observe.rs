@@ -121,7 +121,8 @@ fn traffic_moves_the_metrics() {
     terminal.beat();
 
     let trackers = ("instance", "trackers");
-    let expected: [(&str, &[(&str, &str)], f64); 18] = [
+    type Labels<'a> = &'a [(&'a str, &'a str)];
+    let expected: [(&str, Labels<'_>, f64); 18] = [
         ("ringway_connections", &[trackers], 1.0),
         ("ringway_connections_accepted_total", &[trackers], 1.0),
         ("ringway_messages_total", &[trackers], 13.0),
