@@ -10,11 +10,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use settings::{
-    Ack, DispatcherSettings, Fence, Input, JumpRule, ObserverSettings, OverspeedRule, Rules,
+    Ack, DispatcherSettings, Fence, Input, JumpRule, Node, ObserverSettings, OverspeedRule, Rules,
     SensorSettings, TraceSettings, UplinkSettings,
 };
 
-use crate::role::Node;
 use check::{Source, plain};
 
 /// Most bytes of one configuration file.

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    DispatcherSettings, Fence, ObserverSettings, Rules, SensorSettings, TraceSettings,
+    DispatcherSettings, Fence, Node, ObserverSettings, Rules, SensorSettings, TraceSettings,
     UplinkSettings,
 };
 use crate::ring::Geometry;
@@ -38,15 +38,6 @@ impl Role {
             Role::Observer => "observer",
         }
     }
-}
-
-/// Where this node stands, as topics and traces name it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
-    /// The site.
-    pub site: String,
-    /// The node's name, unique within the site.
-    pub name: String,
 }
 
 /// The first message to a child. Beside it travel: the lock on the state directory, the child's statistics page

@@ -13,13 +13,12 @@ use super::document::{
     ObserverSection, SensorSection, TraceSection, UplinkSection,
 };
 use super::settings::{
-    DispatcherSettings, Fence, Input, JumpRule, ObserverSettings, OverspeedRule, Rules,
+    DispatcherSettings, Fence, Input, JumpRule, Node, ObserverSettings, OverspeedRule, Rules,
     SensorSettings, TraceSettings, UplinkSettings,
 };
 use super::{Config, ConfigError};
 use crate::frame::DeviceId;
 use crate::protocol::Protocol;
-use crate::role::Node;
 
 /// Most sensors of a node: each is a process.
 pub const SENSORS_MAX: usize = 64;

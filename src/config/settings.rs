@@ -4,6 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::Protocol;
 
+/// Where this node stands, as topics and traces name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The site.
+    pub site: String,
+    /// The node's name, unique within the site.
+    pub name: String,
+}
+
 /// When a device is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -10,11 +10,11 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::process::{IngestError, Setup, serve};
 use super::tally::Tally;
-use crate::config::{Ack, Input, SensorSettings};
+use crate::config::{Ack, Input, Node, SensorSettings};
 use crate::frame::{Frame, FrameFlags};
 use crate::protocol::Protocol;
 use crate::ring::{Consumer, Geometry, Outcome, RingOwner};
-use crate::role::{FromChild, Node, ToChild};
+use crate::role::{FromChild, ToChild};
 use crate::stats::{self, IngestMetric, Metric, Stats};
 use crate::sys::control::Channel;
 

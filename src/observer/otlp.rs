@@ -20,8 +20,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 
 use super::span::{Service, ServiceSpan};
+use crate::config::Node;
 use crate::config::TraceSettings;
-use crate::role::Node;
 
 /// Most spans in one request. A span encodes to less than 1 KiB (its strings are a device id, names of the
 /// configuration and an event id), so that a request stays below 512 KiB.

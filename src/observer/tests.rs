@@ -10,11 +10,11 @@ use device_sim::sink::{self, Behaviour};
 use tokio::sync::oneshot;
 
 use super::process::{ObserverError, Setup, serve};
-use crate::config::TraceSettings;
+use crate::config::{Node, TraceSettings};
 use crate::frame::{AlarmKind, DeviceId, EventId, Phase};
 use crate::hop::{Hop, TraceHead, TraceRecord};
 use crate::ring::{Geometry, Producer, RingOwner};
-use crate::role::{End, FromChild, Node, Purpose, RingAssignment, ToChild};
+use crate::role::{End, FromChild, Purpose, RingAssignment, ToChild};
 use crate::stats::{self, ClassifierMetric, IngestMetric, Metric, ObserverMetric, Stats};
 use crate::sys::clock;
 use crate::sys::control::Channel;

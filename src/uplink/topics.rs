@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::journal::Stored;
+use crate::config::Node;
 use crate::frame::{AlarmKind, DeviceId, EventId, Phase, Severity};
-use crate::role::Node;
 
 /// Bytes that an alarm takes on the wire beside its names: fixed fields of topic, payload and properties at their
 /// longest, and JSON's worst escape of the rest is counted apart.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ringway::config::DispatcherSettings;
+use ringway::config::{DispatcherSettings, Node};
 use ringway::dispatcher::{self, DispatcherError};
 use ringway::frame::{
     AlarmKind, Alarms, DeviceId, Event, EventId, FRAME_BYTES_MAX, Fix, FixFields, Frame,
@@ -16,9 +16,7 @@ use ringway::frame::{
 };
 use ringway::hop::{TraceHead, TraceRecord};
 use ringway::ring::{Consumer, Geometry, Producer, RingOwner};
-use ringway::role::{
-    Assignment, Duty, End, FromChild, Node, Purpose, RingAssignment, Role, ToChild,
-};
+use ringway::role::{Assignment, Duty, End, FromChild, Purpose, RingAssignment, Role, ToChild};
 use ringway::stats::{self, DispatcherMetric};
 use ringway::sys::clock::monotonic_ns;
 use ringway::sys::control::Channel;

@@ -7,13 +7,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use device_sim::subscriber::{self, Seen};
-use ringway::config::UplinkSettings;
+use ringway::config::{Node, UplinkSettings};
 use ringway::frame::{AlarmKind, DeviceId, Event, EventId, Fix, FixFields, Phase};
 use ringway::hop::{Hop, TraceHead, TraceRecord};
 use ringway::ring::{Consumer, Geometry, Outcome, Producer, RingOwner};
-use ringway::role::{
-    Assignment, Duty, End, FromChild, Node, Purpose, RingAssignment, ToChild, exit,
-};
+use ringway::role::{Assignment, Duty, End, FromChild, Purpose, RingAssignment, ToChild, exit};
 use ringway::stats::{self, UplinkMetric};
 use ringway::sys::control::Channel;
 use ringway::sys::region::{self, ReadRegion};
