@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::frame::{DeviceId, EventId, Frame, FrameFlags};
+use crate::frame::{DeviceId, EventId, Frame, FrameFlags, Origin};
 
 use super::fleet::Berth;
 
@@ -26,6 +26,8 @@ pub struct Taken {
     pub berth: Option<Berth>,
     /// Whether its device's state has it already.
     pub applied: bool,
+    /// Whether it became part of its device's state now.
+    pub judged: bool,
     /// Whether something was found in it, so that the uplink owns its trace.
     pub found: bool,
 }
@@ -43,6 +45,10 @@ pub struct Message {
     pub refused: bool,
     /// Events that must be safe before it is accepted.
     pub events: Vec<(DeviceId, EventId)>,
+    /// How many of them were sent to the uplink already, to make room for more.
+    pub sent: usize,
+    /// Under which custody keeps it from being answered before all of it is judged.
+    pub kept_open: Option<Origin>,
 }
 
 impl Message {
@@ -78,6 +84,8 @@ pub struct Batch {
     pub loose: Vec<(DeviceId, EventId)>,
     /// Devices whose state changed.
     pub dirty: Vec<Berth>,
+    /// Devices of which a frame found no room: what they sent later in this batch is not applied before it.
+    pub blocked: Vec<Berth>,
     /// Ring sequence after the last frame.
     pub end_seq: u64,
 }
@@ -91,6 +99,7 @@ impl Batch {
         self.updates.clear();
         self.loose.clear();
         self.dirty.clear();
+        self.blocked.clear();
         self.end_seq = from_seq;
     }
 
@@ -112,6 +121,8 @@ impl Batch {
                 answer_index: awaits.then_some(frame.answer_index),
                 refused: false,
                 events: Vec::new(),
+                sent: 0,
+                kept_open: None,
             }),
         }
         let start = self.bytes.len();
@@ -122,6 +133,7 @@ impl Batch {
             bytes: start..self.bytes.len(),
             berth: None,
             applied: false,
+            judged: false,
             found: false,
         });
     }

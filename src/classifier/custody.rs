@@ -69,6 +69,20 @@ impl Custody {
         }
     }
 
+    /// Keeps a message from being answered until [`Custody::close`], because more records of it may follow.
+    pub fn keep_open(&mut self, origin: Origin) {
+        let waiting = self.waiting.entry(origin).or_insert(Waiting {
+            records: 0,
+            refused: false,
+        });
+        waiting.records += 1;
+    }
+
+    /// No more records of a message follow, and without them it would be `accepted`; the answer, if it is known now.
+    pub fn close(&mut self, origin: Origin, accepted: bool) -> Option<(Origin, bool)> {
+        self.pass_on(origin, accepted)
+    }
+
     /// Sequences of the records without an outcome, oldest first.
     pub fn pending(&self) -> impl Iterator<Item = u64> {
         let pending = (self.first..).zip(&self.records);
@@ -190,6 +204,18 @@ mod tests {
         assert!(custody.is_in_flight(EventId([7; 16])));
         custody.settle(1, true);
         assert!(!custody.is_in_flight(EventId([7; 16])));
+    }
+
+    #[test]
+    fn a_message_kept_open_is_not_answered_by_its_first_records() {
+        let mut custody = Custody::default();
+        let first = record(1, Some(5));
+        custody.sent(0, first);
+        custody.keep_open(first.origin.unwrap());
+        assert_eq!(answer(custody.settle(0, true)), None);
+        custody.sent(1, record(2, Some(5)));
+        assert_eq!(custody.close(first.origin.unwrap(), true), None);
+        assert_eq!(answer(custody.settle(1, true)), Some((5, true)));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The stages of a batch, from the sensor rings to those of dispatcher and uplink, without any waiting.
+//! The stages of a batch, from the sensor rings to those of dispatcher and uplink, without any waiting but the short
+//! and bounded one of `room`.
 //!
 //! The order is the promise: take, judge, commit outputs, say what is refused, switch states, say what is accepted,
 //! free the slots. A process killed between any two of them leaves a successor that judges the same frames again on the
@@ -6,8 +7,9 @@
 
 mod outcomes;
 mod outputs;
+mod room;
 
-use crate::frame::Frame;
+use crate::frame::{Frame, Origin};
 use crate::hop::{Hop, TraceHead};
 use crate::ring::{Consumer, Outcome, Producer, Violation};
 use crate::stats::{ClassifierMetric as Metric, Stats};
@@ -22,6 +24,7 @@ use super::sensor::Sensor;
 use super::state::Applied;
 use super::tally::{count_found, count_standing};
 use super::verdict::{Standing, classify};
+use room::Patience;
 
 /// What the classifier holds.
 pub struct Pipeline {
@@ -42,6 +45,7 @@ pub struct Pipeline {
     judged_ns: u64,
     /// The dispatcher missed something of this batch.
     resync_wanted: bool,
+    patience: Patience,
 }
 
 /// What a pipeline is made of.
@@ -81,6 +85,7 @@ impl Pipeline {
             settled: Vec::new(),
             judged_ns: 0,
             resync_wanted: false,
+            patience: Patience::default(),
         }
     }
 
@@ -178,60 +183,76 @@ impl Pipeline {
             });
         }
         taken.sort_by_key(|one| order_key(&one.frame));
-        for frame in frames {
+        for frame in frames.clone() {
             self.judge_frame(at, message, frame);
+        }
+        // Only now: a state that gets into the table before, because an outcome came, must not count the others in.
+        for frame in frames {
+            let taken = &self.batch.frames[frame];
+            if let Some(berth) = taken.berth.filter(|_| taken.judged) {
+                let (ring, birth, seq) = (identity.ring, identity.birth, taken.seq);
+                let memory = &mut self.fleet.state_mut(berth).memory;
+                memory.note_applied(Applied { ring, birth, seq });
+                self.batch.note_dirty(berth);
+            }
         }
     }
 
+    /// Judges a frame, as often as it takes to find room for all that it raises.
     fn judge_frame(&mut self, at: usize, message: usize, at_frame: usize) {
+        let Some(berth) = self.batch.frames[at_frame].berth else {
+            self.stats.add(Metric::RejectedTableFull, 1);
+            self.batch.messages[message].refused = true;
+            return;
+        };
+        let blocked = self.batch.blocked.contains(&berth);
+        while blocked || !self.try_judge(at, message, at_frame, berth) {
+            if blocked || !self.make_room(at, message, berth) {
+                self.stats.add(Metric::RejectedNotApplied, 1);
+                self.batch.messages[message].refused = true;
+                self.batch.blocked.push(berth);
+                return;
+            }
+        }
+    }
+
+    /// Judges a frame; `false` if its device owes too much to take on what it raises, or all of it.
+    fn try_judge(&mut self, at: usize, message: usize, at_frame: usize, berth: Berth) -> bool {
         let sensor = &self.sensors[at];
-        let identity = sensor.consumer.identity();
         let batch = &mut self.batch;
         let taken = &mut batch.frames[at_frame];
         let id = taken.frame.device;
-        let Some(berth) = taken.berth else {
-            self.stats.add(Metric::RejectedTableFull, 1);
-            batch.messages[message].refused = true;
-            return;
-        };
         let state = self.fleet.state_mut(berth);
-        let mut perhaps_known = true;
-        let mut found = 0;
+        let (mut perhaps_known, mut found, mut applied) = (true, 0, true);
         if taken.applied {
             self.stats.add(Metric::Redelivered, 1);
         } else {
             let verdict = classify(state, &taken.frame, &self.rules);
-            count_standing(&self.stats, verdict.standing);
             if !verdict.transitions.is_empty() {
                 taken.frame.trace.stamp(Hop::Classified, (self.clock)());
             }
             let outcome = state.apply(&taken.frame, &sensor.name, &verdict);
             perhaps_known = verdict.perhaps_known;
             found = outcome.found;
-            taken.found = found > 0;
+            taken.found |= found > 0;
+            applied = outcome.applied;
             self.stats
                 .add(Metric::AlarmsOverLimit, outcome.over_limit as u64);
-            if outcome.applied && verdict.standing != Standing::Repeated {
-                state.memory.note_applied(Applied {
-                    ring: identity.ring,
-                    birth: identity.birth,
-                    seq: taken.seq,
-                });
+            if applied {
+                count_standing(&self.stats, verdict.standing);
+                if verdict.standing != Standing::Repeated {
+                    taken.judged = true;
+                    if verdict.shown {
+                        batch.updates.push(Update::Track(at_frame));
+                    }
+                }
+            } else if found > 0 {
                 batch.note_dirty(berth);
-                if verdict.shown {
-                    batch.updates.push(Update::Track(at_frame));
-                }
-            } else if !outcome.applied {
-                self.stats.add(Metric::RejectedNotApplied, 1);
-                batch.messages[message].refused = true;
-                if found > 0 {
-                    batch.note_dirty(berth);
-                }
             }
         }
         let owed = &state.memory.owed;
         if owed.is_empty() {
-            return;
+            return applied;
         }
         let (before, new) = owed.split_at(owed.len() - found);
         for event in new {
@@ -252,18 +273,17 @@ impl Pipeline {
         if found > 0 {
             self.fleet.note_owing(id);
         }
+        applied
     }
 
     /// Says which messages cannot be accepted. Before the states are switched: a successor that knows the frames as
     /// applied must not accept a message of which something was left out.
     pub fn refuse(&mut self, at: usize) {
-        let sensor = &mut self.sensors[at];
-        for message in self.batch.messages.iter().filter(|m| m.refused) {
-            if let Some(index) = message.answer_index {
-                sensor
-                    .consumer
-                    .set_outcome(index, message.first_seq, Outcome::Refused);
-                self.stats.add(Metric::SettledRefused, 1);
+        for at_message in 0..self.batch.messages.len() {
+            let message = &mut self.batch.messages[at_message];
+            if message.refused {
+                let kept_open = message.kept_open.take();
+                self.end_message(at, at_message, kept_open, false);
             }
         }
     }
@@ -282,16 +302,35 @@ impl Pipeline {
 
     /// Accepts the messages that raised nothing and wait for nothing.
     pub fn accept(&mut self, at: usize) {
-        let sensor = &mut self.sensors[at];
-        let messages = self.batch.messages.iter();
-        for message in messages.filter(|m| !m.refused && m.events.is_empty()) {
-            if let Some(index) = message.answer_index {
-                sensor
-                    .consumer
-                    .set_outcome(index, message.first_seq, Outcome::Accepted);
-                self.stats.add(Metric::SettledAccepted, 1);
+        for at_message in 0..self.batch.messages.len() {
+            let message = &mut self.batch.messages[at_message];
+            let kept_open = message.kept_open.take();
+            if !message.refused && (message.events.is_empty() || kept_open.is_some()) {
+                self.end_message(at, at_message, kept_open, true);
             }
         }
+    }
+
+    /// Answers a message, through custody if records of it were sent before all of it was judged.
+    fn end_message(&mut self, at: usize, at_message: usize, kept_open: Option<Origin>, yes: bool) {
+        if let Some(origin) = kept_open {
+            if let Some((origin, accepted)) = self.custody.close(origin, yes) {
+                self.answer(origin, accepted);
+            }
+            return;
+        }
+        let message = &self.batch.messages[at_message];
+        let Some(index) = message.answer_index else {
+            return;
+        };
+        let (outcome, metric) = if yes {
+            (Outcome::Accepted, Metric::SettledAccepted)
+        } else {
+            (Outcome::Refused, Metric::SettledRefused)
+        };
+        let consumer = &mut self.sensors[at].consumer;
+        consumer.set_outcome(index, message.first_seq, outcome);
+        self.stats.add(metric, 1);
     }
 
     /// Gives the slots of the batch back, and wakes who waits for that or for an answer.

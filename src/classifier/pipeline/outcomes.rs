@@ -40,7 +40,9 @@ impl Pipeline {
 
     /// Passes on the outcomes that the uplink has set since.
     pub fn pass_outcomes(&mut self) {
-        self.gather_outcomes();
+        if self.gather_outcomes() > 0 {
+            self.patience.outcomes_come();
+        }
         for at in 0..self.settled.len() {
             self.pass_on(at);
         }
@@ -91,7 +93,7 @@ impl Pipeline {
     }
 
     /// Answers a message, if its ring is still there.
-    fn answer(&mut self, origin: Origin, accepted: bool) {
+    pub(super) fn answer(&mut self, origin: Origin, accepted: bool) {
         let sensor = self.sensors.iter_mut().find(|sensor| {
             let identity = sensor.consumer.identity();
             (identity.ring, identity.birth) == (origin.ring, origin.birth)

@@ -10,35 +10,43 @@ use super::super::outbox::ALARM;
 use super::Pipeline;
 
 impl Pipeline {
-    /// Commits what the uplink and the dispatcher are to get. A message whose events do not all fit the uplink's ring
-    /// is refused, and its events stay owed.
+    /// Commits what the uplink and the dispatcher are to get and have not got yet. A message whose events do not all
+    /// fit the uplink's ring is refused, and its events stay owed.
     pub fn commit_outputs(&mut self, at: usize) {
         let now_ns = (self.clock)();
-        let identity = self.sensors[at].consumer.identity();
         for at_message in 0..self.batch.messages.len() {
+            let origin = self.origin(at, at_message);
             let message = &mut self.batch.messages[at_message];
-            if message.events.is_empty() {
+            if message.events.len() == message.sent {
                 continue;
             }
             let events = std::mem::take(&mut message.events);
-            // Nobody waits for a message that is refused already; what was found in it is on its way all the same.
-            let waits = message.answer_index.filter(|_| !message.refused);
-            let origin = waits.map(|answer_index| Origin {
-                ring: identity.ring,
-                birth: identity.birth,
-                first_seq: message.first_seq,
-                answer_index,
-            });
-            let sent = self.send(&events, origin, now_ns);
+            let first = message.sent;
+            let sent = self.send(&events[first..], origin, now_ns);
             let message = &mut self.batch.messages[at_message];
             message.refused |= !sent;
+            message.sent = events.len();
             message.events = events;
         }
-        for at_loose in 0..self.batch.loose.len() {
-            let event = self.batch.loose[at_loose];
+        for event in std::mem::take(&mut self.batch.loose) {
             self.send(&[event], None, now_ns);
         }
         self.commit_updates(now_ns);
+        self.batch.updates.clear();
+    }
+
+    /// Under which the records of a message name it. Nobody waits for a message that is refused already; what was found
+    /// in it is on its way all the same.
+    pub(super) fn origin(&self, at: usize, at_message: usize) -> Option<Origin> {
+        let identity = self.sensors[at].consumer.identity();
+        let message = &self.batch.messages[at_message];
+        let waits = message.answer_index.filter(|_| !message.refused);
+        waits.map(|answer_index| Origin {
+            ring: identity.ring,
+            birth: identity.birth,
+            first_seq: message.first_seq,
+            answer_index,
+        })
     }
 
     /// Sends events that their devices owe, all in one commit or none.
