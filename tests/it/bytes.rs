@@ -2,9 +2,10 @@
 //! the session that it came by.
 
 use std::io::{ErrorKind, Write};
+use std::time::Duration;
 
 use crate::node::{Node, wait_for};
-use crate::terminal::{HELD_BACK_AFTER, Terminal, now_s, report};
+use crate::terminal::{Terminal, now_s, report};
 
 /// `strict` closes after 16 errors, `patient` never.
 const TWO_SENSORS: &str = r#"
@@ -37,6 +38,9 @@ const GROWTH_KIB_MAX: u64 = 1_024;
 
 /// Bytes of an endless message: far more than an ingest may keep.
 const ENDLESS_BYTES: usize = 16 << 20;
+
+/// How long a socket may take nothing before its sender is held back: far more than a working one needs.
+const HELD_BACK_AFTER: Duration = Duration::from_secs(1);
 
 const CHECKSUM: &str = r#"ringway_messages_refused_total{reason="checksum"}"#;
 const INCOMPLETE: &str = r#"ringway_messages_refused_total{reason="incomplete"}"#;

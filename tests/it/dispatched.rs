@@ -23,7 +23,9 @@ use ringway::sys::control::Channel;
 use ringway::sys::start::Started;
 use ringway::table::{self, DeviceState, PublicState, TableWriter};
 use serde_json::Value;
-use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+use tokio_tungstenite::tungstenite::{Message, WebSocket};
+
+use crate::web;
 
 /// Longest wait of a test for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -268,21 +270,8 @@ impl Dispatched {
 
     /// A subscriber, or the status that it was refused with.
     pub fn subscribe_from(&self, origin: Option<&str>) -> Result<Socket, u16> {
-        let mut request = tungstenite::client::ClientRequestBuilder::new(
-            format!("ws://{}/v1/stream", self.address).parse().unwrap(),
-        );
-        if let Some(origin) = origin {
-            request = request.with_header("Origin", origin);
-        }
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        match tungstenite::client(request, stream) {
-            Ok((socket, _)) => Ok(socket),
-            Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(refusal))) => {
-                Err(refusal.status().as_u16())
-            }
-            Err(other) => panic!("{other}"),
-        }
+        web::subscribe_as(stream, &self.address.to_string(), origin)
     }
 
     pub fn subscribe(&self) -> Socket {

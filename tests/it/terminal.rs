@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use device_sim::jt808::{self, Answer, Edition, HEARTBEAT, LOCATION, Reader};
 use device_sim::report::Report;
@@ -178,6 +178,3 @@ impl Terminal {
         Ok(count > 0)
     }
 }
-
-/// How long a socket may take nothing before a test calls it held back: far more than a working one needs.
-pub const HELD_BACK_AFTER: Duration = Duration::from_secs(1);
