@@ -87,7 +87,7 @@ impl Pipeline {
     /// Adds a sensor's ring, or replaces the one of the same number. `restarted`: a predecessor may have taken frames
     /// that are still there.
     pub fn add_sensor(&mut self, name: &str, consumer: Consumer, restarted: bool) {
-        let sensor = Sensor::new(name, consumer, restarted);
+        let sensor = Sensor::new(name, consumer, restarted, &self.stats);
         let ring = sensor.consumer.identity().ring;
         self.sensors.retain(|s| s.consumer.identity().ring != ring);
         self.sensors.push(sensor);
