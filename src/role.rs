@@ -28,6 +28,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every role.
+    pub const ALL: [Role; 5] = [
+        Role::Ingest,
+        Role::Classifier,
+        Role::Dispatcher,
+        Role::Uplink,
+        Role::Observer,
+    ];
+
     /// The name in logs, metrics and process titles.
     pub fn name(self) -> &'static str {
         match self {
