@@ -172,6 +172,8 @@ impl Keeper {
 
     /// One life of the child: how it ended, and how long it was ready.
     async fn live(&mut self) -> (Exit, Option<Duration>) {
+        // Before the start: a kill while it is handed its rings may mean that one of them was replaced.
+        self.kill.mark_unchanged();
         let (mut process, control) = match self.start().await {
             Ok(started) => started,
             Err(cause) => {
@@ -182,7 +184,6 @@ impl Keeper {
         let ready_by = Instant::now() + READY_WAIT;
         let mut ready_since = None;
         let mut told = false;
-        self.kill.mark_unchanged();
         loop {
             tokio::select! {
                 status = process.wait() => {
