@@ -148,6 +148,9 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
 fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
     match news {
         News::Ready(name) => {
+            if name.role == Role::Classifier {
+                node.snapshot_restored();
+            }
             if name.role == Role::Uplink {
                 children
                     .iter_mut()

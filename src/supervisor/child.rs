@@ -245,7 +245,7 @@ impl Keeper {
             }
         }
         if self.name.role == Role::Classifier
-            && let Some(snapshot) = self.node.take_snapshot()
+            && let Some(snapshot) = self.node.snapshot()?
         {
             control
                 .send(&ToChild::Snapshot, &[snapshot.as_fd()])
