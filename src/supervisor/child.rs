@@ -267,11 +267,18 @@ impl Keeper {
                 }
                 News::Ready(self.name.clone())
             }
-            FromChild::Snapshot => match fds.into_iter().next() {
+            // A child that was taken over may say anything; only these two may say these things.
+            FromChild::Snapshot if self.name.role == Role::Uplink => match fds.into_iter().next() {
                 Some(fd) => News::Snapshot(fd),
                 None => return,
             },
-            FromChild::Violation { ring, what } => News::Violation { ring, what },
+            FromChild::Violation { ring, what } if self.node.is_consumer(&self.name, ring) => {
+                News::Violation { ring, what }
+            }
+            said => {
+                warn!("{} said what is not its to say: {said:?}", self.name);
+                return;
+            }
         };
         // The supervisor may be past listening.
         let _ = self.news.send(news).await;

@@ -422,6 +422,12 @@ impl Node {
         }
     }
 
+    /// Whether this process reads that ring.
+    pub fn is_consumer(&self, name: &ProcessName, number: u32) -> bool {
+        let ring = self.rings.get(number as usize);
+        ring.is_some_and(|ring| ring.plan.consumer == *name)
+    }
+
     /// Both ends of a ring.
     pub fn ends_of(&self, number: u32) -> Vec<ProcessName> {
         let ring = self.rings.get(number as usize);
