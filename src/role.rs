@@ -10,7 +10,7 @@ use crate::config::{
     DispatcherSettings, Fence, ObserverSettings, Rules, SensorSettings, TraceSettings,
     UplinkSettings,
 };
-use crate::ring::Geometry;
+use crate::ring::{Geometry, Identity};
 
 /// What a process of this binary can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -146,6 +146,17 @@ pub struct RingAssignment {
     pub name: String,
     /// Its size.
     pub geometry: Geometry,
+}
+
+impl RingAssignment {
+    /// Which ring it must be.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            ring: self.ring,
+            birth: self.birth,
+            geometry: self.geometry,
+        }
+    }
 }
 
 /// What a child is told.

@@ -7,12 +7,12 @@
 mod outcomes;
 mod outputs;
 
-use crate::frame::Frame;
+use crate::frame::{Frame, MESSAGE_FRAMES_MAX};
 use crate::hop::{Hop, TraceHead};
 use crate::ring::{Consumer, Outcome, Producer, Violation};
 use crate::stats::{ClassifierMetric as Metric, Stats};
 
-use super::batch::{Batch, MESSAGE_FRAMES_MAX, Update};
+use super::batch::{Batch, Update};
 use super::custody::Custody;
 use super::fleet::{Berth, Fleet};
 use super::hygiene::order_key;

@@ -1,9 +1,10 @@
 //! A sensor's ring as the classifier has it.
 
+use crate::frame::MESSAGE_FRAMES_MAX;
 use crate::ring::{Consumer, Violation};
 use crate::stats::{ClassifierMetric as Metric, Stats};
 
-use super::batch::{BATCH_FRAMES_MAX, MESSAGE_FRAMES_MAX};
+use super::batch::BATCH_FRAMES_MAX;
 
 /// A sensor's ring.
 pub struct Sensor {

@@ -9,13 +9,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::json::{self, Alarm, Track};
-use crate::frame::{AlarmKind, Alarms, DeviceId, Event, Fix, FixFields, Frame, Phase};
+use crate::frame::{AlarmKind, Alarms, DEVICE_RULE, DeviceId, Event, Fix, FixFields, Frame, Phase};
 
 /// Open alarms kept for one vehicle; more are told to subscribers but not listed. Each kind once and a few fences.
 pub const OPEN_ALARMS_MAX: usize = 64;
-
-/// Rule name of what a device itself reports.
-const RULE_DEVICE: &str = "device";
 
 /// Number of a vehicle in the view; stays while the process lives.
 pub type Slot = u32;
@@ -92,7 +89,7 @@ impl LiveView {
         let reported = Alarms(frame.held.0 | frame.momentary.0);
         vehicle
             .open
-            .retain(|alarm| &*alarm.rule != RULE_DEVICE || reported.contains(alarm.kind));
+            .retain(|alarm| &*alarm.rule != DEVICE_RULE || reported.contains(alarm.kind));
         self.write(slot);
         Applied::Changed(slot)
     }
