@@ -191,7 +191,10 @@ impl Delivery {
             }
             Heard::Sent(packet_id) => self.publisher.sent(now_ms, packet_id),
             Heard::Acknowledged(packet_id, reason) => {
-                self.say_refusal(reason);
+                // A retained status that nobody subscribes to is no loss.
+                if self.publisher.is_alarm(packet_id) {
+                    self.say_refusal(reason);
+                }
                 self.publisher.acknowledged(now_ms, packet_id, reason);
             }
             Heard::Closed(why) => {

@@ -279,6 +279,12 @@ impl Publisher {
         }
     }
 
+    /// Whether this packet id is an alarm's.
+    pub fn is_alarm(&self, packet_id: u16) -> bool {
+        let flight = self.flights.get(&packet_id);
+        flight.is_some_and(|flight| matches!(flight.cargo, Cargo::Alarm(_)))
+    }
+
     /// The broker's word on a packet id.
     pub fn acknowledged(&mut self, now_ms: u64, packet_id: u16, reason: Reason) {
         if reason == Reason::PacketIdInUse {
