@@ -123,8 +123,8 @@ impl LiveView {
         Applied::Changed(slot)
     }
 
-    /// Takes what the state table says. Another sensor alone is no news; it goes out with the next track. An older state changes nothing: the table is switched after the ring is
-    /// written, so its open alarms may be behind as well.
+    /// Takes what the state table says. Another sensor alone is no news; it goes out with the next track. An older
+    /// state changes nothing: the table is switched after the ring is written, so its open alarms may be behind as well.
     pub fn resync(&mut self, state: State) -> Applied {
         let Some((slot, new)) = self.slot(&state.device) else {
             return Applied::Full;
