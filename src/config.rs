@@ -193,6 +193,34 @@ mod tests {
     }
 
     #[test]
+    fn limits_that_nothing_can_run_with_are_refused_here_and_not_later() {
+        for (section, key) in [
+            (SENSOR, "errors_max = 0\n"),
+            ("[dispatcher]\n", "subscribers_max = 0\n"),
+            ("[dispatcher]\n", "subscriber_updates_max = 0\n"),
+        ] {
+            let rest = if section == SENSOR { "" } else { SENSOR };
+            let (_, reason) = wrong(&format!("{NODE}{rest}{section}{key}"));
+            assert!(reason.starts_with("0 is not between 1 and "), "{reason}");
+        }
+        let (line, reason) = wrong(&format!("{NODE}devices_max = 500001\n{SENSOR}"));
+        assert_eq!(
+            (line, reason.as_str()),
+            (Some(4), "500001 is not between 1 and 500000")
+        );
+    }
+
+    /// A fence of that name and a rule of the device's own share the key of an open alarm: each report cleared the one
+    /// that each fix raised.
+    #[test]
+    fn a_fence_cannot_have_the_name_of_what_devices_report() {
+        let fence = "[[fence]]\nname = \"device\"\nlat = 1.0\nlon = 1.0\nradius = \"1km\"\n";
+        let (line, reason) = wrong(&format!("{NODE}{SENSOR}{fence}"));
+        assert_eq!(line, Some(10));
+        assert!(reason.contains("report themselves"), "{reason}");
+    }
+
+    #[test]
     fn a_section_stands_in_one_file_only_and_drop_ins_add_sensors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("edge.toml");

@@ -16,7 +16,7 @@ mod fix;
 pub use alarm::{AlarmKind, Alarms, Severity};
 pub use attribute::{Attribute, AttributeKey, Value};
 pub use device::DeviceId;
-pub use event::{Event, EventId, Origin, Phase};
+pub use event::{DEVICE_RULE, Event, EventId, Origin, Phase};
 pub use fix::{Fix, FixFields, TimeSource};
 
 use crate::hop::{TRACE_HEAD_BYTES, TraceHead};
@@ -26,6 +26,17 @@ pub const FRAME_HEAD_BYTES: usize = 208;
 
 /// Bytes that a frame may take in a slot of the default stride (512 less the slot's own header).
 pub const FRAME_BYTES_MAX: usize = 480;
+
+/// Most frames of one message; an ingest that has more says several, each with its own answer.
+pub const MESSAGE_FRAMES_MAX: usize = 256;
+
+/// First byte of a record to the dispatcher: what follows it.
+pub mod record_kind {
+    /// A [`super::Frame`].
+    pub const TRACK: u8 = 0;
+    /// An [`super::Event`].
+    pub const ALARM: u8 = 1;
+}
 
 /// Marks of a frame, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::config::{
     DispatcherSettings, Fence, Node, ObserverSettings, Rules, SensorSettings, TraceSettings,
     UplinkSettings,
 };
-use crate::ring::Geometry;
+use crate::ring::{Geometry, Identity};
 
 /// What a process of this binary can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,6 +28,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every role.
+    pub const ALL: [Role; 5] = [
+        Role::Ingest,
+        Role::Classifier,
+        Role::Dispatcher,
+        Role::Uplink,
+        Role::Observer,
+    ];
+
     /// The name in logs, metrics and process titles.
     pub fn name(self) -> &'static str {
         match self {
@@ -128,6 +137,17 @@ pub struct RingAssignment {
     pub name: String,
     /// Its size.
     pub geometry: Geometry,
+}
+
+impl RingAssignment {
+    /// Which ring it must be.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            ring: self.ring,
+            birth: self.birth,
+            geometry: self.geometry,
+        }
+    }
 }
 
 /// What a child is told.

@@ -123,7 +123,13 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
     let left = tokio::select! {
         left = drain(&node, &mut children, &mut news) => left,
         _ = signals.stop() => {
-            children.iter_mut().for_each(Child::kill);
+            // Told to drain as well, so that nobody is started again.
+            children.iter_mut().for_each(|child| {
+                child.drain();
+                child.kill();
+            });
+            // Waited for: the lock on the state directory goes with this process, and they use what it protects.
+            let _ = timeout(KILL_WAIT, ended(&node, &Role::ALL, &mut news, &mut Vec::new())).await;
             vec!["everything: a second signal ended the drain".to_string()]
         }
     };
@@ -142,6 +148,9 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
 fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
     match news {
         News::Ready(name) => {
+            if name.role == Role::Classifier {
+                node.snapshot_restored();
+            }
             if name.role == Role::Uplink {
                 children
                     .iter_mut()

@@ -4,7 +4,7 @@
 //! not shown and becomes visible by one store, so a classifier killed at any instant leaves the state before or the
 //! state after. Readers treat what they find as another process's word: copied out, checksummed, parsed in private.
 //!
-//! The payload is opaque here but for [`DeviceState`], whose public part is what readers know. Which device has which
+//! The payload is opaque here but for [`PublicState`] at its front, which is what readers know. Which device has which
 //! slot is left to the writer, who finds it out anew by reading all slots when it starts.
 
 mod snapshot;
@@ -15,7 +15,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 
 pub use snapshot::{SnapshotError, SnapshotReport, SnapshotWriter, read_snapshot, write_snapshot};
-pub use state::{DeviceState, PublicState};
+pub use state::PublicState;
 
 use crate::sys::region::{self, ReadRegion, WORD_BYTES, WriteRegion};
 

@@ -3,12 +3,9 @@
 //! A transition is a value; nothing here changes a state. A held bit is open from the first report that has it to the
 //! first without it; a momentary one is raised when it appears and never cleared.
 
-use crate::frame::{AlarmKind, Alarms, EventId, Phase};
+use crate::frame::{AlarmKind, Alarms, DEVICE_RULE, EventId, Phase};
 
 use super::state::{DeviceState, spell_key};
-
-/// The rule's name in events for what a device reports itself.
-pub const DEVICE: &str = "device";
 
 /// One step in the life of an alarm.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,22 +115,22 @@ impl<'a> Alarming<'a> {
         digest: u64,
     ) {
         for kind in held.iter() {
-            if self.open_since(kind, DEVICE).is_none() {
-                self.raise(out, kind, DEVICE, self.at_ms);
+            if self.open_since(kind, DEVICE_RULE).is_none() {
+                self.raise(out, kind, DEVICE_RULE, self.at_ms);
             }
         }
         for kind in Alarms(momentary.0 & !before.0 & !held.0).iter() {
-            if !self.known(kind, DEVICE, self.at_ms) {
+            if !self.known(kind, DEVICE_RULE, self.at_ms) {
                 let device = &self.state.public.device;
-                let id = EventId::of_alarm(device, kind, DEVICE, digest, Phase::Raise);
+                let id = EventId::of_alarm(device, kind, DEVICE_RULE, digest, Phase::Raise);
                 out.push(Transition {
                     id,
-                    ..self.step(kind, DEVICE, self.at_ms)
+                    ..self.step(kind, DEVICE_RULE, self.at_ms)
                 });
             }
         }
         for (kind, rule, start_ms) in self.open() {
-            if rule == DEVICE && !held.contains(kind) {
+            if rule == DEVICE_RULE && !held.contains(kind) {
                 self.clear(out, kind, rule, start_ms);
             }
         }

@@ -3,15 +3,12 @@
 
 use std::ops::Range;
 
-use crate::frame::{DeviceId, EventId, Frame, FrameFlags, Origin};
+use crate::frame::{DeviceId, EventId, Frame, FrameFlags, MESSAGE_FRAMES_MAX, Origin};
 
 use super::fleet::Berth;
 
 /// Frames after which a batch ends with the message that it is in.
 pub const BATCH_FRAMES_MAX: usize = 256;
-
-/// Most frames of one message; a producer that says more says several messages.
-pub const MESSAGE_FRAMES_MAX: usize = 256;
 
 /// A frame that was taken from its ring.
 #[derive(Debug)]

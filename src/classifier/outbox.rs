@@ -1,13 +1,7 @@
 //! Records about to be published, one after the other in memory that is kept.
 
-use crate::frame::{Event, Frame};
+use crate::frame::{Event, Frame, record_kind};
 use crate::hop::TRACE_HEAD_BYTES;
-
-/// First byte of a record to the dispatcher: a [`Frame`] follows.
-pub const TRACK: u8 = 0;
-
-/// First byte of a record to the dispatcher: an [`Event`] follows.
-pub const ALARM: u8 = 1;
 
 /// Records.
 #[derive(Debug, Default)]
@@ -27,7 +21,7 @@ impl Outbox {
     /// makes it longer than `bytes_max`, attributes fall away.
     pub fn push_track(&mut self, bytes: &[u8], frame: &Frame, bytes_max: usize) {
         let start = self.bytes.len();
-        self.bytes.push(TRACK);
+        self.bytes.push(record_kind::TRACK);
         if bytes.len() < bytes_max {
             self.bytes.extend_from_slice(&frame.trace.encode());
             self.bytes.extend_from_slice(&bytes[TRACE_HEAD_BYTES..]);
@@ -84,7 +78,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push_track(&bytes[..used], &frame, FRAME_BYTES_MAX);
         let records = outbox.records();
-        assert_eq!(records[0][0], TRACK);
+        assert_eq!(records[0][0], record_kind::TRACK);
         assert_eq!(Frame::decode(&records[0][1..]).unwrap(), frame);
     }
 
@@ -112,7 +106,7 @@ mod tests {
         state.apply(&frame, "gate", &verdict);
         let event = state.memory.owed[0].event(frame.device, None);
         let mut outbox = Outbox::default();
-        assert!(outbox.push_event(&event, 480, Some(ALARM)));
+        assert!(outbox.push_event(&event, 480, Some(record_kind::ALARM)));
         assert!(!outbox.push_event(&event, 40, None));
         let records = outbox.records();
         assert_eq!(records.len(), 1);

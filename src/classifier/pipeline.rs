@@ -9,12 +9,12 @@ mod outcomes;
 mod outputs;
 mod room;
 
-use crate::frame::{Frame, Origin};
+use crate::frame::{Frame, MESSAGE_FRAMES_MAX, Origin};
 use crate::hop::{Hop, TraceHead};
 use crate::ring::{Consumer, Outcome, Producer, Violation};
 use crate::stats::{ClassifierMetric as Metric, Stats};
 
-use super::batch::{Batch, MESSAGE_FRAMES_MAX, Update};
+use super::batch::{Batch, Update};
 use super::custody::Custody;
 use super::fleet::{Berth, Fleet};
 use super::hygiene::order_key;
@@ -92,7 +92,7 @@ impl Pipeline {
     /// Adds a sensor's ring, or replaces the one of the same number. `restarted`: a predecessor may have taken frames
     /// that are still there.
     pub fn add_sensor(&mut self, name: &str, consumer: Consumer, restarted: bool) {
-        let sensor = Sensor::new(name, consumer, restarted);
+        let sensor = Sensor::new(name, consumer, restarted, &self.stats);
         let ring = sensor.consumer.identity().ring;
         self.sensors.retain(|s| s.consumer.identity().ring != ring);
         self.sensors.push(sensor);

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crate::config::{Fence, Rules};
-use crate::ring::{AttachError, BACKSTOP, Consumer, Identity, Producer, RingFds, Seat, Waiter};
+use crate::ring::{AttachError, BACKSTOP, Consumer, Producer, RingFds, Seat, Waiter};
 use crate::role::{Duty, End, FromChild, Purpose, RingAssignment, ToChild};
 use crate::stats::{ClassifierMetric, Stats};
 use crate::sys::clock::{monotonic_ns, wall_ms};
@@ -121,10 +121,10 @@ pub async fn serve(setup: Setup) -> Result<(), ClassifierError> {
         match (ring.purpose, ring.end) {
             (Purpose::Sensor, End::Consumer) => sensors.push((ring, fds)),
             (Purpose::Track, End::Producer) => {
-                tracks = Some(Producer::attach_as(&fds, &identity(&ring))?);
+                tracks = Some(Producer::attach_as(&fds, &ring.identity())?);
             }
             (Purpose::Alarm, End::Producer) => {
-                alarms = Some(Producer::attach_as(&fds, &identity(&ring))?);
+                alarms = Some(Producer::attach_as(&fds, &ring.identity())?);
             }
             _ => tracing::warn!(ring = ring.ring, "a ring is of no use here"),
         }
@@ -158,14 +158,6 @@ pub async fn serve(setup: Setup) -> Result<(), ClassifierError> {
     process.stats.set_ready(true);
     process.control.send(&FromChild::Ready, &[]).await?;
     process.serve().await
-}
-
-fn identity(ring: &RingAssignment) -> Identity {
-    Identity {
-        ring: ring.ring,
-        birth: ring.birth,
-        geometry: ring.geometry,
-    }
 }
 
 /// The states of the table and, where it knows nothing of a device, of the snapshot.
@@ -205,7 +197,7 @@ impl Process {
         fds: &RingFds,
         restarted: bool,
     ) -> Result<(), ClassifierError> {
-        let consumer = Consumer::attach_as(fds, &identity(ring))?;
+        let consumer = Consumer::attach_as(fds, &ring.identity())?;
         let seat = self.waiter.add_consumer(&consumer)?;
         let former = self
             .seats

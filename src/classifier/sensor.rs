@@ -1,9 +1,10 @@
 //! A sensor's ring as the classifier has it.
 
+use crate::frame::MESSAGE_FRAMES_MAX;
 use crate::ring::{Consumer, Violation};
 use crate::stats::{ClassifierMetric as Metric, Stats};
 
-use super::batch::{BATCH_FRAMES_MAX, MESSAGE_FRAMES_MAX};
+use super::batch::BATCH_FRAMES_MAX;
 
 /// A sensor's ring.
 pub struct Sensor {
@@ -19,11 +20,16 @@ pub struct Sensor {
 
 impl Sensor {
     /// Takes over a ring. `restarted`: a predecessor may have taken frames that are still there.
-    pub fn new(name: &str, mut consumer: Consumer, restarted: bool) -> Sensor {
-        // One batch at most is taken and not freed. A violation is found again when frames are taken.
+    pub fn new(
+        name: &str,
+        mut consumer: Consumer,
+        restarted: bool,
+        stats: &Stats<Metric>,
+    ) -> Sensor {
+        // One batch at most is taken and not freed.
         let waiting = consumer.available().unwrap_or(0);
         let taken = waiting.min((BATCH_FRAMES_MAX + MESSAGE_FRAMES_MAX) as u64);
-        Sensor {
+        let mut sensor = Sensor {
             name: name.into(),
             redelivered_below: if restarted {
                 consumer.head() + taken
@@ -32,7 +38,12 @@ impl Sensor {
             },
             consumer,
             violation: None,
+        };
+        // A ring says its violation once as something new: one that is found here is not found again.
+        if let Some(violation) = sensor.consumer.violation() {
+            sensor.note_violation(violation, stats);
         }
+        sensor
     }
 
     /// Frames that may be taken.

@@ -4,10 +4,10 @@
 //! Promises that judging the same frame on the same state gives the same events with the same ids, whenever and however
 //! often it is done, and that a frame is applied as a whole or, for want of room for what it would owe, not at all.
 
-use crate::frame::{AlarmKind, Alarms, FixFields, Frame, Phase};
+use crate::frame::{AlarmKind, Alarms, DEVICE_RULE, FixFields, Frame, Phase};
 use crate::hop::TraceHead;
 
-use super::alarm::{Alarming, DEVICE, Transition};
+use super::alarm::{Alarming, Transition};
 use super::fence::Side;
 use super::hygiene::{self, Rejection};
 use super::place::Place;
@@ -232,7 +232,7 @@ fn judge_fences(
     }
     // Fences that were configured away while a vehicle was inside.
     for (open, rule, start_ms) in alarming.open() {
-        if open == kind && rule != DEVICE && rules.fences.iter().all(|f| f.name() != rule) {
+        if open == kind && rule != DEVICE_RULE && rules.fences.iter().all(|f| f.name() != rule) {
             alarming.clear(out, kind, rule, start_ms);
         }
     }
@@ -376,7 +376,7 @@ impl DeviceState {
             &memory.live
         };
         for kind in Alarms(frame.momentary.0 & course.momentary.0).iter() {
-            let key = spell_key(kind, DEVICE);
+            let key = spell_key(kind, DEVICE_RULE);
             if let Some(spell) = memory.spells.iter_mut().find(|s| s.key == key) {
                 spell.to_ms = spell.to_ms.max(frame.fix.time_ms);
                 spell.from_ms = spell.from_ms.min(frame.fix.time_ms);

@@ -17,12 +17,14 @@ use super::settings::{
     SensorSettings, TraceSettings, UplinkSettings,
 };
 use super::{Config, ConfigError};
-use crate::frame::DeviceId;
+use crate::frame::{DEVICE_RULE, DeviceId};
 use crate::protocol::Protocol;
 
 /// Most sensors of a node: each is a process.
 pub const SENSORS_MAX: usize = 64;
-/// Most fences: the state of a device has one bit for each.
+/// Most devices: 2 KiB of shared memory for each in one region, as the state table has it.
+const DEVICES_MAX: u32 = 500_000;
+/// Most fences: every position is held against each.
 pub const FENCES_MAX: usize = 64;
 /// Most bytes of a name of a site, node, sensor or fence.
 pub const NAME_BYTES_MAX: usize = 48;
@@ -107,7 +109,7 @@ pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
         Some(dir) => source.resolve(dir),
         None => PathBuf::from("/var/lib/ringway"),
     };
-    let devices_max = in_range(source, devices_max.as_ref(), 10_000, 1..=1_000_000)?;
+    let devices_max = in_range(source, devices_max.as_ref(), 10_000, 1..=DEVICES_MAX)?;
 
     let mut sensors: Vec<SensorSettings> = Vec::new();
     for source in sources {
@@ -282,7 +284,7 @@ fn sensor(
         protocol: s.protocol,
         device,
         ack: s.ack,
-        errors_max: s.errors_max.unwrap_or(16),
+        errors_max: in_range(source, s.errors_max.as_ref(), 16, 1..=u32::MAX)?,
         jt808_zone_minutes: in_range(source, s.zone_minutes.as_ref(), 480, -720..=840)?,
         lenient: s.lenient,
         ring_slots,
@@ -343,6 +345,10 @@ fn fences(sources: &[Source]) -> Result<Vec<Fence>, ConfigError> {
                 radius_mm: radius.get_ref().0,
                 margin_mm: margin.map_or(20_000, |length| length.0),
             };
+            if fence.name == DEVICE_RULE {
+                let reason = format!("{DEVICE_RULE:?} names what devices report themselves");
+                return Err(source.error(&name.span(), reason));
+            }
             if fences.iter().any(|other| other.name == fence.name) {
                 let reason = format!("fence {:?} is there already", fence.name);
                 return Err(source.error(&name.span(), reason));
@@ -368,8 +374,13 @@ fn dispatcher(sources: &[Source], ports: &mut Ports) -> Result<DispatcherSetting
             .as_ref()
             .map(|path| source.existing_file(path))
             .transpose()?,
-        subscriber_updates_max: s.subscriber_updates_max.unwrap_or(20_000).max(1),
-        subscribers_max: s.subscribers_max.unwrap_or(64).max(1),
+        subscriber_updates_max: in_range(
+            source,
+            s.subscriber_updates_max.as_ref(),
+            20_000,
+            1..=1_000_000,
+        )?,
+        subscribers_max: in_range(source, s.subscribers_max.as_ref(), 64, 1..=10_000)?,
         stalled_ms: s.stalled.map_or(10_000, |time| time.0),
     })
 }

@@ -54,7 +54,7 @@ pub struct SensorSection {
     pub ack: Ack,
     pub connections_max: Option<Spanned<u32>>,
     pub idle: Option<Millis>,
-    pub errors_max: Option<u32>,
+    pub errors_max: Option<Spanned<u32>>,
     pub zone_minutes: Option<Spanned<i32>>,
     #[serde(default)]
     pub lenient: bool,
@@ -100,8 +100,8 @@ pub struct FenceSection {
 pub struct DispatcherSection {
     pub listen: Option<Spanned<String>>,
     pub roads: Option<Spanned<String>>,
-    pub subscriber_updates_max: Option<u32>,
-    pub subscribers_max: Option<u32>,
+    pub subscriber_updates_max: Option<Spanned<u32>>,
+    pub subscribers_max: Option<Spanned<u32>>,
     pub stalled: Option<Millis>,
 }
 

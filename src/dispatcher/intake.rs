@@ -12,7 +12,7 @@ use tracing::warn;
 use super::feed::{Feed, Fleet};
 use super::json;
 use super::live::{Applied, State, alarm_of};
-use crate::frame::{Event, Frame};
+use crate::frame::{Event, Frame, record_kind};
 use crate::hop::{Hop, TraceHead, TraceRecord};
 use crate::ring::{Consumer, Producer, Violation};
 use crate::stats::{DispatcherMetric as Metric, Stats};
@@ -26,12 +26,6 @@ const RESYNC_SLOTS_MAX: u32 = 128;
 
 /// Bytes of an encoded trace record: a head, a device, the longest sensor name of the configuration.
 const TRACE_RECORD_BYTES_MAX: usize = 480;
-
-/// First byte of a record in the track ring.
-mod kind {
-    pub const TRACK: u8 = 0;
-    pub const ALARM: u8 = 1;
-}
 
 /// Everything that leads into the feed.
 pub struct Intake {
@@ -118,11 +112,11 @@ impl Intake {
 
     fn apply(&mut self, fleet: &mut Fleet) {
         match self.record.split_first() {
-            Some((&kind::TRACK, bytes)) => match Frame::decode(bytes) {
+            Some((&record_kind::TRACK, bytes)) => match Frame::decode(bytes) {
                 Ok(frame) => self.apply_track(fleet, &frame),
                 Err(_) => self.stats.add(Metric::BadRecords, 1),
             },
-            Some((&kind::ALARM, bytes)) => match Event::decode(bytes) {
+            Some((&record_kind::ALARM, bytes)) => match Event::decode(bytes) {
                 Ok(event) => self.apply_event(fleet, &event),
                 Err(_) => self.stats.add(Metric::BadRecords, 1),
             },

@@ -10,13 +10,10 @@ use std::sync::Arc;
 
 use super::json::{self, Alarm, Track};
 use super::trail::Trail;
-use crate::frame::{AlarmKind, Alarms, DeviceId, Event, Fix, FixFields, Frame, Phase};
+use crate::frame::{AlarmKind, Alarms, DEVICE_RULE, DeviceId, Event, Fix, FixFields, Frame, Phase};
 
 /// Open alarms kept for one vehicle; more are told to subscribers but not listed. Each kind once and a few fences.
 pub const OPEN_ALARMS_MAX: usize = 64;
-
-/// Rule name of what a device itself reports.
-const RULE_DEVICE: &str = "device";
 
 /// Number of a vehicle in the view; stays while the process lives.
 pub type Slot = u32;
@@ -94,7 +91,7 @@ impl LiveView {
         let reported = Alarms(frame.held.0 | frame.momentary.0);
         vehicle
             .open
-            .retain(|alarm| &*alarm.rule != RULE_DEVICE || reported.contains(alarm.kind));
+            .retain(|alarm| &*alarm.rule != DEVICE_RULE || reported.contains(alarm.kind));
         self.write(slot);
         Applied::Changed(slot)
     }
@@ -128,8 +125,8 @@ impl LiveView {
         Applied::Changed(slot)
     }
 
-    /// Takes what the state table says. Another sensor alone is no news; it goes out with the next track. An older state changes nothing: the table is switched after the ring is
-    /// written, so its open alarms may be behind as well.
+    /// Takes what the state table says. Another sensor alone is no news; it goes out with the next track. An older
+    /// state changes nothing: the table is switched after the ring is written, so its open alarms may be behind as well.
     pub fn resync(&mut self, state: State) -> Applied {
         let Some((slot, new)) = self.slot(&state.device) else {
             return Applied::Full;

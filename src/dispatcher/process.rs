@@ -21,8 +21,8 @@ use super::live::LiveView;
 use super::server::{self, Limits};
 use super::subscription::{Subscriptions, Taken};
 use crate::config::DispatcherSettings;
-use crate::ring::{AttachError, BACKSTOP, Consumer, Producer, RingFds, Waiter};
-use crate::role::{Duty, End, FromChild, Purpose, RingAssignment, ToChild};
+use crate::ring::{AttachError, BACKSTOP, Consumer, Producer, Waiter};
+use crate::role::{Duty, End, FromChild, Purpose, ToChild};
 use crate::stats::{DispatcherMetric as Metric, Stats};
 use crate::sys::clock::{monotonic_ns, wall_ms};
 use crate::sys::control::{AsyncChannel, ControlError};
@@ -115,9 +115,14 @@ impl Handed {
         };
         let (mut tracks, mut traces) = (None, None);
         for (assigned, fds) in started.rings {
+            let identity = assigned.identity();
             match (assigned.purpose, assigned.end) {
-                (Purpose::Track, End::Consumer) => tracks = Some(attach_tracks(&assigned, &fds)?),
-                (Purpose::Trace, End::Producer) => traces = Some(attach_traces(&assigned, &fds)?),
+                (Purpose::Track, End::Consumer) => {
+                    tracks = Some(Consumer::attach_as(&fds, &identity)?);
+                }
+                (Purpose::Trace, End::Producer) => {
+                    traces = Some(Producer::attach_as(&fds, &identity)?);
+                }
                 _ => return Err(missing("a ring that it knows")),
             }
         }
@@ -285,22 +290,6 @@ fn report(feed: &Feed, stats: &Stats<Metric>, reported: &mut Taken) {
     stats.add(Metric::Pushed, taken.tracks - reported.tracks);
     stats.add(Metric::Conflated, taken.conflated - reported.conflated);
     *reported = taken;
-}
-
-fn attach_tracks(assigned: &RingAssignment, fds: &RingFds) -> Result<Consumer, AttachError> {
-    Consumer::attach_as(fds, &identity(assigned))
-}
-
-fn attach_traces(assigned: &RingAssignment, fds: &RingFds) -> Result<Producer, AttachError> {
-    Producer::attach_as(fds, &identity(assigned))
-}
-
-fn identity(assigned: &RingAssignment) -> crate::ring::Identity {
-    crate::ring::Identity {
-        ring: assigned.ring,
-        birth: assigned.birth,
-        geometry: assigned.geometry,
-    }
 }
 
 /// Reads the road graph, from its start: a predecessor has read the same open file to its end. The map does without

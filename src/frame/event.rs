@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 use super::{AlarmKind, DeviceId, Fix, FrameError, Severity};
 use crate::hop::TraceHead;
 
+/// The rule of what a device reports itself.
+pub const DEVICE_RULE: &str = "device";
+
 /// Identity of an event: the first 128 bits of a SHA-256 over device, rule, start and phase. The same event found
 /// twice, before and after a crash or from a resent message, has the same id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

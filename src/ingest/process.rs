@@ -118,11 +118,7 @@ impl Setup {
             settings,
             input: input.ok_or(missing("the input"))?,
             ring,
-            identity: Identity {
-                ring: assigned.ring,
-                birth: assigned.birth,
-                geometry: assigned.geometry,
-            },
+            identity: assigned.identity(),
             control: started.control,
             lock: Some(started.lock),
         })

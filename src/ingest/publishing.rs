@@ -8,14 +8,11 @@ use super::pending::{Pending, Settled, Ticket};
 use super::session::ReadAt;
 use super::trace_id::TraceIds;
 use crate::config::Ack;
-use crate::frame::{DeviceId, FRAME_BYTES_MAX, Frame, FrameFlags};
+use crate::frame::{DeviceId, FRAME_BYTES_MAX, Frame, FrameFlags, MESSAGE_FRAMES_MAX};
 use crate::hop::Hop;
 use crate::protocol::Report;
 use crate::ring::Producer;
 use crate::sys::clock;
-
-/// Most frames in one commit; also at most a quarter of the ring.
-const MESSAGE_FRAMES_MAX: usize = 256;
 
 /// A message that was read.
 #[derive(Debug)]
@@ -93,6 +90,7 @@ impl<K: Copy> Publisher<K> {
             pending: Pending::new(geometry.answers),
             trace_ids: TraceIds::from_random(),
             ack,
+            // A quarter of the ring, so that one message does not keep all others out.
             part_frames_max: MESSAGE_FRAMES_MAX.min(geometry.slots as usize / 4).max(1),
             frame_bytes_max: producer.record_bytes_max().min(FRAME_BYTES_MAX),
             producer,

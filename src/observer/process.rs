@@ -14,7 +14,7 @@ use super::page::Pages;
 use super::span::RecordFault;
 use crate::config::{Node, TraceSettings};
 use crate::hop::TraceRecord;
-use crate::ring::{AttachError, Consumer, Identity, RingFds, Seat, Waiter};
+use crate::ring::{AttachError, Consumer, RingFds, Seat, Waiter};
 use crate::role::{Duty, End, FromChild, Purpose, RingAssignment, ToChild, exit};
 use crate::stats::{ObserverMetric, Stats};
 use crate::sys::clock;
@@ -255,12 +255,7 @@ impl Intake {
             if assigned.purpose != Purpose::Trace || assigned.end != End::Consumer {
                 return Err(ObserverError::Assignment("a ring of trace records"));
             }
-            let identity = Identity {
-                ring: assigned.ring,
-                birth: assigned.birth,
-                geometry: assigned.geometry,
-            };
-            let consumer = Consumer::attach_as(&fds, &identity)?;
+            let consumer = Consumer::attach_as(&fds, &assigned.identity())?;
             attached.push(Ring {
                 number: assigned.ring,
                 seat: waiter.add_consumer(&consumer)?,

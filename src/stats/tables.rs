@@ -54,7 +54,6 @@ metrics! {
         RestartsUplink "of" = "uplink",
         RestartsObserver "of" = "observer",
     }
-    "ringway_hangs_total" Counter "Children killed because they made no progress." { Hangs, }
     "ringway_rings_replaced_total" Counter "Rings given up after a violation or impossible positions." { RingsReplaced, }
 }
 
@@ -165,7 +164,6 @@ metrics! {
         RefusedDisk "reason" = "disk",
         RefusedTooLarge "reason" = "too_large",
         RefusedBadRecord "reason" = "bad_record",
-        RefusedShare "reason" = "share",
     }
     "ringway_journal_records" Gauge "Records in the journal." { JournalRecords, }
     "ringway_journal_bytes" Gauge "Bytes of the journal." { JournalBytes, }

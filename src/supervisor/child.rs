@@ -200,6 +200,9 @@ impl Keeper {
 
     /// One life of the child: how it ended, and how long it was ready.
     async fn live(&mut self) -> (Exit, Option<Duration>) {
+        // Before the start: a kill while it is handed its rings may mean that one of them was replaced.
+        self.kill.mark_unchanged();
+        while self.rings.try_recv().is_ok() {}
         let (mut process, control) = match self.start().await {
             Ok(started) => started,
             Err(cause) => {
@@ -210,8 +213,6 @@ impl Keeper {
         let ready_by = Instant::now() + READY_WAIT;
         let mut ready_since = None;
         let mut told = false;
-        self.kill.mark_unchanged();
-        while self.rings.try_recv().is_ok() {}
         loop {
             tokio::select! {
                 status = process.wait() => {
@@ -279,7 +280,7 @@ impl Keeper {
             }
         }
         if self.name.role == Role::Classifier
-            && let Some(snapshot) = self.node.take_snapshot()
+            && let Some(snapshot) = self.node.snapshot()?
         {
             control
                 .send(&ToChild::Snapshot, &[snapshot.as_fd()])
@@ -310,11 +311,18 @@ impl Keeper {
                 }
                 News::Ready(self.name.clone())
             }
-            FromChild::Snapshot => match fds.into_iter().next() {
+            // A child that was taken over may say anything; only these two may say these things.
+            FromChild::Snapshot if self.name.role == Role::Uplink => match fds.into_iter().next() {
                 Some(fd) => News::Snapshot(fd),
                 None => return,
             },
-            FromChild::Violation { ring, what } => News::Violation { ring, what },
+            FromChild::Violation { ring, what } if self.node.is_consumer(&self.name, ring) => {
+                News::Violation { ring, what }
+            }
+            said => {
+                warn!("{} said what is not its to say: {said:?}", self.name);
+                return;
+            }
         };
         // The supervisor may be past listening.
         let _ = self.news.send(news).await;

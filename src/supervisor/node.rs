@@ -93,6 +93,16 @@ impl Ring {
     }
 }
 
+/// The device states of the last run.
+enum Snapshot {
+    /// The uplink has not told of any.
+    Awaited,
+    /// For every classifier that starts, until one has filled the table with them.
+    Kept(OwnedFd),
+    /// They are in the table, which from then on knows better.
+    Restored,
+}
+
 /// The node.
 pub struct Node {
     config: Config,
@@ -105,7 +115,7 @@ pub struct Node {
     table: OwnedFd,
     roads: Option<OwnedFd>,
     listeners: BTreeMap<String, String>,
-    snapshot: RefCell<Option<OwnedFd>>,
+    snapshot: RefCell<Snapshot>,
     ready_after: Cell<Option<Duration>>,
     draining: Cell<bool>,
 }
@@ -158,7 +168,7 @@ impl Node {
             table,
             roads,
             listeners,
-            snapshot: RefCell::new(None),
+            snapshot: RefCell::new(Snapshot::Awaited),
             ready_after: Cell::new(None),
             draining: Cell::new(false),
         })
@@ -218,14 +228,27 @@ impl Node {
         roles.contains(&name.role) && !self.process(name).state.borrow().ended
     }
 
-    /// Keeps the device states of the last run for the classifier's first start.
+    /// Keeps the device states of the last run for the classifier. An uplink that was started again tells of them
+    /// again: no news once they are in the table.
     pub fn keep_snapshot(&self, fd: OwnedFd) {
-        *self.snapshot.borrow_mut() = Some(fd);
+        let mut snapshot = self.snapshot.borrow_mut();
+        if !matches!(*snapshot, Snapshot::Restored) {
+            *snapshot = Snapshot::Kept(fd);
+        }
     }
 
-    /// Takes the device states of the last run: only the first classifier fills the table with them.
-    pub fn take_snapshot(&self) -> Option<OwnedFd> {
-        self.snapshot.borrow_mut().take()
+    /// The device states of the last run, while the table lacks them. Kept until then: a classifier killed halfway
+    /// through them has a successor that needs the rest.
+    pub fn snapshot(&self) -> std::io::Result<Option<OwnedFd>> {
+        match &*self.snapshot.borrow() {
+            Snapshot::Kept(fd) => fd.try_clone().map(Some),
+            Snapshot::Awaited | Snapshot::Restored => Ok(None),
+        }
+    }
+
+    /// A classifier serves: the device states of the last run are in the table.
+    pub fn snapshot_restored(&self) {
+        *self.snapshot.borrow_mut() = Snapshot::Restored;
     }
 
     /// What a child is told first, and the descriptors beside it.
@@ -414,6 +437,12 @@ impl Node {
     /// What a ring carries, who writes it and who reads it.
     pub fn ring(&self, number: u32) -> Option<&RingPlan> {
         self.rings.get(number as usize).map(|ring| &ring.plan)
+    }
+
+    /// Whether this process reads that ring.
+    pub fn is_consumer(&self, name: &ProcessName, number: u32) -> bool {
+        let ring = self.rings.get(number as usize);
+        ring.is_some_and(|ring| ring.plan.consumer == *name)
     }
 
     /// How the node is doing.

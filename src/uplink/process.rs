@@ -16,7 +16,7 @@ use super::service::{Service, Tools};
 use super::topics::Topics;
 use super::writer::Writer;
 use crate::config::{Node, UplinkSettings};
-use crate::ring::{AttachError, Consumer, Identity, Producer, Waiter};
+use crate::ring::{AttachError, Consumer, Producer, Waiter};
 use crate::role::{Duty, End, FromChild, Purpose, exit};
 use crate::stats::{Stats, UplinkMetric as Metric};
 use crate::sys::clock::{wall_ms, wall_ns};
@@ -127,11 +127,7 @@ impl Handed {
         let table = started.fds.first().ok_or(missing("the state table"))?;
         let (mut alarms, mut traces) = (None, None);
         for (assigned, fds) in &started.rings {
-            let identity = Identity {
-                ring: assigned.ring,
-                birth: assigned.birth,
-                geometry: assigned.geometry,
-            };
+            let identity = assigned.identity();
             match (assigned.purpose, assigned.end) {
                 (Purpose::Alarm, End::Consumer) => {
                     alarms = Some(Consumer::attach_as(fds, &identity)?);

@@ -82,8 +82,10 @@ pub struct Service {
     committing: bool,
     loading: bool,
     snapshotting: bool,
-    /// Since when deletes wait, or after a failure, when they are tried again.
+    /// When the deletes that wait are committed without company.
     deletes_due_ms: Option<u64>,
+    /// The last commit could not delete for want of room: however many there are, they wait until they are due.
+    deletes_failed: bool,
     snapshot_due_ms: u64,
     /// The producer broke the rules: the ring is not read any more.
     broken: bool,
@@ -104,6 +106,7 @@ impl Service {
             loading: false,
             snapshotting: false,
             deletes_due_ms: None,
+            deletes_failed: false,
             snapshot_due_ms: now_ms() + SNAPSHOT_MS,
             broken: false,
             usage,
@@ -193,7 +196,9 @@ impl Service {
         let records = self.intake.has_gathered();
         let leaving = !matches!(self.phase, Phase::Serving);
         let due = self.deletes_due_ms.is_some_and(|due_ms| now_ms >= due_ms);
-        if !records && !due && !(deletes > 0 && (leaving || deletes >= DELETES_AT_ONCE)) {
+        let at_once =
+            deletes > 0 && (leaving || deletes >= DELETES_AT_ONCE) && !self.deletes_failed;
+        if !records && !due && !at_once {
             return;
         }
         self.delivery.take_deletes(&mut self.batch);
@@ -326,6 +331,7 @@ impl Service {
                 });
             }
         }
+        self.deletes_failed = !committed.deleted;
         if committed.deleted {
             batch.delivered.clear();
             batch.quarantined.clear();

@@ -21,7 +21,7 @@ use ringway::stats::{self, DispatcherMetric};
 use ringway::sys::clock::monotonic_ns;
 use ringway::sys::control::Channel;
 use ringway::sys::start::Started;
-use ringway::table::{self, DeviceState, PublicState, TableWriter};
+use ringway::table::{self, PublicState, TableWriter};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
@@ -180,20 +180,16 @@ impl World {
 
     /// Writes a device's state and nothing to the ring, as when the ring was full; the slot is returned.
     pub fn state(&mut self, slot: Option<u32>, frame: &Frame, open: &[Event]) -> u32 {
-        let state = DeviceState {
-            public: PublicState {
-                device: frame.device,
-                sensor: "gate".into(),
-                fix: frame.fix,
-                received_ms: frame.received_ms,
-                alarms: open.to_vec(),
-            },
-            private: Vec::new(),
+        let state = PublicState {
+            device: frame.device,
+            sensor: "gate".into(),
+            fix: frame.fix,
+            received_ms: frame.received_ms,
+            alarms: open.to_vec(),
         };
-        let mut payload = [0; table::PAYLOAD_BYTES_MAX];
-        let len = state.encode(&mut payload).unwrap();
+        let payload = postcard::to_stdvec(&state).unwrap();
         let slot = slot.unwrap_or_else(|| self.table.claim().unwrap());
-        self.table.write(slot, &payload[..len]).unwrap();
+        self.table.write(slot, &payload).unwrap();
         slot
     }
 

@@ -173,6 +173,21 @@ fn term_and_int_drain_and_exit_0_and_leave_no_process() {
 }
 
 #[test]
+fn a_second_term_ends_at_once_and_leaves_no_process() {
+    let mut node = Node::start(QUIET);
+    let children = pids(&node);
+    // Nothing drains past an ingest that stands still.
+    assert!(node.signal("ingest", Signal::SIGSTOP));
+    node.signal_supervisor(Signal::SIGTERM);
+    wait_for("the drain to begin", || {
+        node.log().contains("draining on TERM").then_some(())
+    });
+    node.signal_supervisor(Signal::SIGTERM);
+    assert_eq!(node.ended().code(), Some(75), "{}", node.log());
+    assert!(!children.iter().any(|&pid| alive(pid)), "{}", node.log());
+}
+
+#[test]
 fn children_of_a_killed_supervisor_end_and_a_new_one_takes_over() {
     let mut node = Node::start(QUIET);
     let children = pids(&node);

@@ -16,7 +16,7 @@ use ringway::stats::{self, UplinkMetric};
 use ringway::sys::control::Channel;
 use ringway::sys::region::{self, ReadRegion};
 use ringway::sys::start::Started;
-use ringway::table::{self, DeviceState, PAYLOAD_BYTES_MAX, PublicState, TableWriter};
+use ringway::table::{self, PublicState, TableWriter};
 use tempfile::TempDir;
 
 use super::mosquitto::Mosquitto;
@@ -425,19 +425,17 @@ fn an_alarm_is_safe_without_a_broker_and_travels_after_a_restart_with_its_trace(
     let mut rig = Rig::new(Some(broker.port()));
     let table = TableWriter::attach(rig.table.as_fd()).unwrap();
     let slot = table.claim().unwrap();
-    let known = DeviceState {
-        public: PublicState {
-            device: alarm(0).device,
-            sensor: "trackers".to_owned(),
-            fix: alarm(0).fix,
-            received_ms: 1,
-            alarms: Vec::new(),
-        },
-        private: vec![1, 2, 3],
+    let known = PublicState {
+        device: alarm(0).device,
+        sensor: "trackers".to_owned(),
+        fix: alarm(0).fix,
+        received_ms: 1,
+        alarms: Vec::new(),
     };
-    let mut payload = [0; PAYLOAD_BYTES_MAX];
-    let length = known.encode(&mut payload).unwrap();
-    table.write(slot, &payload[..length]).unwrap();
+    let mut payload = postcard::to_stdvec(&known).unwrap();
+    // The classifier's own part.
+    payload.extend([1, 2, 3]);
+    table.write(slot, &payload).unwrap();
 
     let (uplink, snapshot) = rig.start();
     assert!(snapshot.is_none());

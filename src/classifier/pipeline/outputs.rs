@@ -1,12 +1,11 @@
 //! What a batch commits to the rings of uplink and dispatcher.
 
-use crate::frame::{DeviceId, EventId, Origin};
+use crate::frame::{DeviceId, EventId, Origin, record_kind};
 use crate::hop::{Hop, TraceHead};
 use crate::stats::ClassifierMetric as Metric;
 
 use super::super::batch::Update;
 use super::super::custody::Record;
-use super::super::outbox::ALARM;
 use super::Pipeline;
 
 impl Pipeline {
@@ -116,7 +115,8 @@ impl Pipeline {
                     let owed = owed.expect("an event is owed until its outcome is passed on");
                     let mut event = owed.event(id, None);
                     event.trace.stamp(Hop::HandedOn, now_ns);
-                    self.outbox.push_event(&event, bytes_max, Some(ALARM));
+                    self.outbox
+                        .push_event(&event, bytes_max, Some(record_kind::ALARM));
                 }
             }
         }

@@ -660,6 +660,24 @@ fn storm(seed: u64, steps: u32, alarm_slots: u32) {
     assert!(rig.restarts > 5 || steps < 50, "seed {seed}: a storm kills");
 }
 
+/// The classifier died and its ingest went wrong before the next one came: attaching looked at the tail, which
+/// quarantined the ring, and after that nobody took the violation for new. The supervisor was never told.
+#[test]
+fn a_violation_that_is_there_at_the_start_is_told_once() {
+    let mut rig = Rig::new(64, 64);
+    let fds = rig.sensor.producer_fds().unwrap();
+    let raw = crate::sys::region::WriteRegion::map(fds.producer_region.as_fd(), 0).unwrap();
+    for word in 0..64 {
+        raw.store(word, 1 << 40, std::sync::atomic::Ordering::SeqCst);
+    }
+    let mut pipeline = rig.start();
+    assert!(!pipeline.turn());
+    assert!(matches!(pipeline.next_violation(), Some((7, _))));
+    assert!(!pipeline.turn());
+    assert_eq!(pipeline.next_violation(), None);
+    assert_eq!(rig.count(Metric::RingViolations), 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
