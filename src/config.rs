@@ -3,6 +3,7 @@
 
 mod check;
 mod document;
+mod port;
 mod settings;
 mod unit;
 
@@ -168,6 +169,26 @@ mod tests {
         assert_eq!(line, Some(10));
         assert!(
             reason.starts_with("127.0.0.1:6808 is listened on already, at "),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_password_in_the_address_of_the_broker_is_refused_and_not_repeated() {
+        let url = format!("{NODE}{SENSOR}[uplink]\nbroker = \"mqtt://me:secret@127.0.0.1\"\n");
+        let (line, reason) = wrong(&url);
+        assert_eq!(line, Some(10));
+        assert!(
+            reason.contains("password_file") && !reason.contains("secret"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_sensor_on_a_default_port_is_told_whose_default_it_is() {
+        let (_, reason) = wrong(&format!("{NODE}{SENSOR}").replace("6808", "8080"));
+        assert!(
+            reason.contains("the default of dispatcher.listen"),
             "{reason}"
         );
     }

@@ -1,8 +1,6 @@
 //! From what was written to what will be run: defaults filled in, every combination judged, the first wrong one named
 //! with its file, line and reason.
 
-use std::collections::HashMap;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +10,7 @@ use super::document::{
     DispatcherSection, Document, FenceSection, InputKind, NoSubscriber, NodeSection,
     ObserverSection, SensorSection, TraceSection, UplinkSection,
 };
+use super::port::Ports;
 use super::settings::{
     DispatcherSettings, Fence, Input, JumpRule, Node, ObserverSettings, OverspeedRule, Rules,
     SensorSettings, TraceSettings, UplinkSettings,
@@ -368,7 +367,7 @@ fn dispatcher(sources: &[Source], ports: &mut Ports) -> Result<DispatcherSetting
     let s = found.map_or(&empty, |(_, section)| section.get_ref());
     let source = found.map_or(&sources[0], |(source, _)| source);
     Ok(DispatcherSettings {
-        listen: ports.take_or(source, s.listen.as_ref(), "127.0.0.1:8080")?,
+        listen: ports.take_or(source, s.listen.as_ref(), "127.0.0.1:8080", "dispatcher")?,
         roads: s
             .roads
             .as_ref()
@@ -391,7 +390,7 @@ fn observer(sources: &[Source], ports: &mut Ports) -> Result<ObserverSettings, C
     let s = found.map_or(&empty, |(_, section)| section.get_ref());
     let source = found.map_or(&sources[0], |(source, _)| source);
     Ok(ObserverSettings {
-        listen: ports.take_or(source, s.listen.as_ref(), "127.0.0.1:9464")?,
+        listen: ports.take_or(source, s.listen.as_ref(), "127.0.0.1:9464", "observer")?,
     })
 }
 
@@ -457,6 +456,11 @@ fn broker(source: &Source, url: &Spanned<String>) -> Result<(String, u16), Confi
         .strip_prefix("mqtt://")
         .ok_or_else(|| wrong("expected mqtt://host:port"))?;
     let rest = rest.trim_end_matches('/');
+    if rest.contains('@') {
+        // Not echoed: it is a password.
+        let reason = "broker has a user or password in it: use username and password_file";
+        return Err(source.error(&url.span(), reason));
+    }
     let (host, port) = match rest.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (
             host,
@@ -493,50 +497,10 @@ fn trace(sources: &[Source]) -> Result<TraceSettings, ConfigError> {
     let headers = variable("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default();
     let headers = headers.split(',').filter_map(|pair| pair.split_once('='));
     Ok(TraceSettings {
-        endpoint: endpoint.or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT")),
+        endpoint,
         headers: headers
             .map(|(k, v)| (k.trim().to_string(), v.trim().to_string()))
             .collect(),
         one_in: s.one_in.unwrap_or(0),
     })
-}
-
-/// The ports taken so far, with where.
-#[derive(Default)]
-struct Ports(HashMap<SocketAddr, String>);
-
-impl Ports {
-    fn take(&mut self, source: &Source, listen: &Spanned<String>) -> Result<String, ConfigError> {
-        let wrong = || format!("{:?} is not an address: expected ip:port", listen.get_ref());
-        let address = listen
-            .get_ref()
-            .to_socket_addrs()
-            .ok()
-            .and_then(|mut found| found.next());
-        let address = address.ok_or_else(|| source.error(&listen.span(), wrong()))?;
-        let here = source.error(&listen.span(), "");
-        let here = format!("{}:{}", here.file.display(), here.line.unwrap_or(0));
-        if address.port() != 0
-            && let Some(first) = self.0.insert(address, here)
-        {
-            let reason = format!("{address} is listened on already, at {first}");
-            return Err(source.error(&listen.span(), reason));
-        }
-        Ok(listen.get_ref().clone())
-    }
-
-    fn take_or(
-        &mut self,
-        source: &Source,
-        listen: Option<&Spanned<String>>,
-        default: &str,
-    ) -> Result<String, ConfigError> {
-        match listen {
-            Some(listen) => self.take(source, listen),
-            None => {
-                let end = source.text.len();
-                self.take(source, &Spanned::new(end..end, default.to_string()))
-            }
-        }
-    }
 }

@@ -343,7 +343,8 @@ impl Session {
             Progress::Whole(whole) => self.body(header, &whole, now),
             Progress::More => self.done(header, "part"),
             Progress::Missing { first, numbers } => {
-                let mut message = self.done(header, "part");
+                // Not done: a terminal that is told so would forget the rest.
+                let mut message = header.message("part");
                 let mut ask = first.to_be_bytes().to_vec();
                 let count = numbers.len() as u16;
                 match header.edition {

@@ -4,10 +4,8 @@ use super::super::Arrival;
 use super::envelope::Header;
 use crate::frame::DeviceId;
 
-/// Most bytes of the bodies together. A connection can hold one such message, so this is what it can cost.
-const LONG_BYTES_MAX: usize = 8 * 1024;
-
-/// Most parts of a message.
+/// Most parts of a message. Each has up to 1,023 bytes and a connection holds one such message, so this is what a
+/// connection can cost.
 const LONG_PARTS_MAX: u16 = 32;
 
 /// A message whose first part is older than this starts anew.
@@ -19,13 +17,12 @@ pub(super) struct LongMessage {
     id: u16,
     first_serial: u16,
     started_ms: i64,
-    bytes: usize,
     parts: Vec<Option<Vec<u8>>>,
 }
 
 /// What a part led to.
 pub(super) enum Progress {
-    /// Over a limit, or numbers that make no sense.
+    /// Of too many parts, or with numbers that make no sense.
     Refused,
     /// Others are to come.
     More,
@@ -69,16 +66,11 @@ pub(super) fn collect(
             id: header.id,
             first_serial,
             started_ms: now.wall_ms,
-            bytes: 0,
             parts: vec![None; usize::from(total)],
         }),
     };
     let place = &mut long.parts[usize::from(number) - 1];
     if place.is_none() {
-        long.bytes += body.len();
-        if long.bytes > LONG_BYTES_MAX {
-            return Progress::Refused;
-        }
         *place = Some(body.to_vec());
     }
     let missing = |(at, part): (usize, &Option<Vec<u8>>)| part.is_none().then_some(at as u16 + 1);

@@ -339,9 +339,13 @@ fn a_lost_part_is_asked_for() {
     let [first, second] = long_batch();
     let mut session = session();
     let part = read_one(&mut session, &second).unwrap();
-    let ask = &part.answer_now[part.answer_now.len() / 2..];
-    // 8003: first serial 10, one part, number 1.
-    assert!(ask.windows(5).any(|bytes| bytes == [0, 10, 1, 0, 1]));
+    // 8003: first serial 10, one part, number 1; and not 8001, after which the terminal would forget the rest.
+    assert_eq!(part.answer_now[1..3], [0x80, 0x03]);
+    assert!(
+        part.answer_now
+            .windows(5)
+            .any(|bytes| bytes == [0, 10, 1, 0, 1])
+    );
     assert_eq!(read_one(&mut session, &first).unwrap().reports.len(), 4);
 }
 
@@ -363,10 +367,21 @@ fn parts_beyond_the_limits_are_refused_by_name() {
     for (total, number) in [(0, 0), (2, 3), (2, 0), (60_000, 1)] {
         assert_eq!(refused(&part(0x0704, total, number, 8)), Some(Reject::Part));
     }
-    let results: Vec<_> = (1..=12)
-        .map(|number| refused(&part(0x0704, 20, number, 1000)))
-        .collect();
-    assert!(results.contains(&Some(Reject::Part)), "8 KiB is the most");
+    for number in 1..=33 {
+        let one_of_many = refused(&part(0x0704, 33, number, 1000));
+        assert_eq!(
+            one_of_many,
+            Some(Reject::Part),
+            "every part is refused, not only the last ones"
+        );
+    }
+    for number in 1..32 {
+        assert_eq!(
+            refused(&part(0x0704, 32, number, 1023)),
+            None,
+            "part {number} of the longest message"
+        );
+    }
 }
 
 #[test]
