@@ -16,6 +16,7 @@ pub use settings::{
 };
 
 use check::{Source, plain};
+pub use unit::Millis;
 
 /// Most bytes of one configuration file.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;

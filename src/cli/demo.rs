@@ -15,6 +15,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::status;
+use crate::config::Millis;
 use crate::role::exit;
 use crate::supervisor::report::Report;
 
@@ -22,6 +23,10 @@ use crate::supervisor::report::Report;
 const START_WAIT: Duration = Duration::from_secs(15);
 /// How long a part may take to end; the fleet waits for its last answers and deliveries.
 const END_WAIT: Duration = Duration::from_secs(30);
+/// Devices that a demo can have: each is a socket at both ends on this machine.
+const DEVICES_MAX: i64 = 20_000;
+/// Longest run that ends by itself.
+const LENGTH_MS_MAX: u64 = 24 * 3_600_000;
 const READY_POLL: Duration = Duration::from_millis(10);
 const SITE: &str = "demo";
 const NODE: &str = "edge1";
@@ -37,23 +42,45 @@ Examples:
 Exit code 0 only if every alarm that had to be raised was delivered, and none that had not.")]
 pub struct Demo {
     /// End by itself after this long, such as 20s
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = length)]
     r#for: Option<String>,
     /// Devices in the fleet
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=DEVICES_MAX))]
     devices: u32,
     /// Seed of the town, the fleet and what happens
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Drive on this road graph instead of a generated town
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = readable)]
     roads: Option<PathBuf>,
     /// Use this broker (mqtt://host:port) instead of the built-in one
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = broker)]
     broker: Option<String>,
     /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
+}
+
+/// A length of time as device-sim takes it too.
+fn length(text: &str) -> Result<String, String> {
+    match Millis::parse(text)?.0 {
+        1..=LENGTH_MS_MAX => Ok(text.to_string()),
+        _ => Err("expected more than nothing and at most 24h".to_string()),
+    }
+}
+
+fn readable(path: &str) -> Result<PathBuf, String> {
+    std::fs::File::open(path)
+        .map(|_| PathBuf::from(path))
+        .map_err(|cause| cause.to_string())
+}
+
+fn broker(url: &str) -> Result<String, String> {
+    let host = url
+        .strip_prefix("mqtt://")
+        .filter(|host| !host.is_empty() && !host.contains('@'));
+    host.map(|_| url.to_string())
+        .ok_or_else(|| "expected mqtt://host:port".to_string())
 }
 
 /// Why the demo could not run.
@@ -119,7 +146,7 @@ async fn demonstrate(demo: &Demo) -> Result<bool, DemoError> {
         &mut fleet_command(demo, &simulator, &folder.path),
     )?;
     let collector = fleet.text("otlp").await?;
-    let config = write_config(&folder.path, &broker_url, &collector)?;
+    let config = write_config(&folder.path, demo.devices, &broker_url, &collector)?;
     let mut node = Part::start(
         "the node",
         Command::new(&own).arg("run").arg("--config").arg(config),
@@ -277,21 +304,30 @@ fn fleet_command(demo: &Demo, simulator: &Path, folder: &Path) -> Command {
 }
 
 /// Writes the node's configuration beside the scenario, which becomes its drop-in.
-fn write_config(folder: &Path, broker: &str, collector: &str) -> Result<PathBuf, DemoError> {
+fn write_config(
+    folder: &Path,
+    devices: u32,
+    broker: &str,
+    collector: &str,
+) -> Result<PathBuf, DemoError> {
     let io = |cause| DemoError::Io("write the configuration", cause);
     let config = folder.join("ringway.toml");
     let state = folder.join("state");
+    // A connection that was cut may be counted until the next look at it.
+    let connections = devices + 100;
     let text = format!(
         r#"[node]
 site = "{SITE}"
 name = "{NODE}"
 state_dir = "{}"
+devices_max = {devices}
 
 [[sensor]]
 name = "trackers"
 input = "tcp"
 protocol = "jt808"
 listen = "127.0.0.1:0"
+connections_max = {connections}
 
 [dispatcher]
 listen = "127.0.0.1:0"
