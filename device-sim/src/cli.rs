@@ -502,13 +502,13 @@ fn raise_file_limit() {
     }
 }
 
-/// A number with its unit: ms, s, m or h.
+/// A number with its unit: ms, s, min or h.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let milliseconds = match &text[digits.len()..] {
         "ms" => 1.0,
         "s" => 1e3,
-        "m" => 60e3,
+        "min" => 60e3,
         "h" => 3600e3,
         _ => return Err("expected a number and a unit, such as 20s".into()),
     };

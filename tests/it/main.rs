@@ -17,6 +17,7 @@ mod mailbox;
 mod mosquitto;
 mod node;
 mod observe;
+mod owed;
 mod page;
 mod recording;
 mod replay;
