@@ -12,12 +12,14 @@ mod attribute;
 mod device;
 mod event;
 mod fix;
+mod time;
 
 pub use alarm::{AlarmKind, Alarms, Severity};
 pub use attribute::{Attribute, AttributeKey, Value};
 pub use device::DeviceId;
 pub use event::{DEVICE_RULE, Event, EventId, Origin, Phase};
 pub use fix::{Fix, FixFields, TimeSource};
+pub use time::{civil_date, push_rfc3339_ms, rfc3339_ms};
 
 use crate::hop::{TRACE_HEAD_BYTES, TraceHead};
 

@@ -14,8 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::frame::{Alarms, Attribute, DeviceId, Fix};
 
-pub use calendar::rfc3339_ms;
-
 /// What a sensor's bytes mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::config::Config;
@@ -29,6 +29,8 @@ use restart::Exit;
 
 /// News of children that may wait; each child has few at a time.
 const NEWS_MAX: usize = 256;
+/// How long the classifier waits for the device states of the last run: without a journal, positions go on.
+const STATES_WAIT: Duration = Duration::from_secs(5);
 /// How long a killed child may take to be reaped.
 const KILL_WAIT: Duration = Duration::from_secs(1);
 /// How often the supervisor says on its page that it lives.
@@ -103,9 +105,18 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
     }
 
     let mut beat = interval(BEAT);
+    let states_due = sleep(STATES_WAIT);
+    tokio::pin!(states_due);
+    let mut states_awaited = true;
     loop {
         tokio::select! {
             _ = beat.tick() => node.beat(),
+            () = &mut states_due, if states_awaited => {
+                states_awaited = false;
+                if release_classifier(&mut children) {
+                    warn!("the uplink is not ready: positions go on without the device states of the last run");
+                }
+            }
             Some(what) = news.recv() => hear(&node, &mut children, what, began),
             which = signals.next() => match which {
                 Ask::Stop(name) => {
@@ -152,10 +163,7 @@ fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
                 node.snapshot_restored();
             }
             if name.role == Role::Uplink {
-                children
-                    .iter_mut()
-                    .filter(|child| child.name.role == Role::Classifier)
-                    .for_each(Child::release);
+                release_classifier(children);
             }
             if node.all_ready(began.elapsed()) {
                 let listeners = node
@@ -185,6 +193,14 @@ fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
         }
         News::Ended { .. } => {}
     }
+}
+
+/// Lets the classifier start if it still waits; whether it did.
+fn release_classifier(children: &mut [Child]) -> bool {
+    let mut classifier = children
+        .iter_mut()
+        .filter(|child| child.name.role == Role::Classifier);
+    classifier.any(Child::release)
 }
 
 /// Gives the consumer of a replaced ring the new one. The classifier takes a sensor's ring while it runs; a ring

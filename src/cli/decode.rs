@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::frame::{AlarmKind, Attribute, Fix, FixFields, Value};
-use crate::protocol::{Arrival, Message, Protocol, Reject, Session, Settings, Split, rfc3339_ms};
+use crate::frame::{AlarmKind, Attribute, Fix, FixFields, Value, rfc3339_ms};
+use crate::protocol::{Arrival, Message, Protocol, Reject, Session, Settings, Split};
 
 /// Longest line; the rest of a longer one is passed over.
 const LINE_BYTES_MAX: u64 = 1 << 20;

@@ -4,7 +4,9 @@
 //! reported. Values that a device did not state are left out.
 
 use super::trail::Point;
-use crate::frame::{AlarmKind, DeviceId, EventId, Fix, FixFields, Phase, Severity};
+use crate::frame::{
+    AlarmKind, DeviceId, EventId, Fix, FixFields, Phase, Severity, push_rfc3339_ms,
+};
 
 /// What a track says; see [`write_track`].
 pub struct Track<'a> {
@@ -266,45 +268,11 @@ fn write_decimal(out: &mut String, value: i64, places: u32) {
     out.push_str(std::str::from_utf8(&digits[at..]).expect("digits and a point are ASCII"));
 }
 
-/// Appends a time as RFC 3339 UTC with milliseconds, in quotes. Years outside 0 to 9999 are written as the nearest
-/// one that the format has.
+/// Appends a time in quotes.
 fn write_time(out: &mut String, unix_ms: i64) {
-    const DAY_MS: i64 = 86_400_000;
-    /// 0000-01-01 and 9999-12-31T23:59:59.999.
-    const RANGE_MS: (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
-    let unix_ms = unix_ms.clamp(RANGE_MS.0, RANGE_MS.1);
-    let (days, of_day) = (unix_ms.div_euclid(DAY_MS), unix_ms.rem_euclid(DAY_MS));
-
-    // Years that begin in March put the leap day last, so months have fixed offsets; 400 years have 146,097 days.
-    let since_march_0 = days + 719_468;
-    let era = since_march_0.div_euclid(146_097);
-    let of_era = since_march_0.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-
-    let mut text = *b"\"0000-00-00T00:00:00.000Z\"";
-    let mut put = |at: usize, width: usize, mut value: i64| {
-        for place in (at..at + width).rev() {
-            text[place] = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-    };
-    put(1, 4, year);
-    put(6, 2, month);
-    put(9, 2, day);
-    put(12, 2, of_day / 3_600_000);
-    put(15, 2, of_day / 60_000 % 60);
-    put(18, 2, of_day / 1_000 % 60);
-    put(21, 3, of_day % 1_000);
-    out.push_str(std::str::from_utf8(&text).expect("digits and separators are ASCII"));
+    out.push('"');
+    push_rfc3339_ms(out, unix_ms);
+    out.push('"');
 }
 
 #[cfg(test)]

@@ -79,42 +79,17 @@ pub(super) fn repair_rollover(time_ms: i64, arrival_ms: i64, recorded: bool) -> 
     }
 }
 
-/// RFC 3339 in UTC with milliseconds. Years outside 0000 to 9999 do not come out of a decoder.
-pub fn rfc3339_ms(time_ms: i64) -> String {
-    let of_day = time_ms.rem_euclid(DAY_MS);
-    let (year, month, day) = date(time_ms.div_euclid(DAY_MS));
-    let (seconds, ms) = (of_day / 1000, of_day % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-}
-
-/// Year, month and day of a number of days since 1970-01-01.
-fn date(days: i64) -> (i64, i64, i64) {
-    // The calendar repeats every 400 years, which have 146,097 days.
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let of_era_year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * of_era_year + of_era_year / 4 - of_era_year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let year = era * 400 + of_era_year;
-    if month < 10 {
-        (year, month + 3, day)
-    } else {
-        (year + 1, month - 9, day)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::{civil_date, rfc3339_ms};
 
     #[test]
     fn dates_and_days_lead_to_each_other() {
         assert_eq!(days(1970, 1, 1), Some(0));
         assert_eq!(days(2000, 2, 29), Some(11_016));
         for day in -200_000..200_000 {
-            let (year, month, of_month) = date(day);
+            let (year, month, of_month) = civil_date(day);
             assert_eq!(days(year, month, of_month), Some(day));
         }
     }

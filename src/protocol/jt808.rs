@@ -15,9 +15,8 @@ use sha2::{Digest, Sha256};
 use self::envelope::{CONTENT_BYTES_MAX, Edition, FLAG, Header, push_answer};
 use self::location::{LOCATION_BYTES, Locations};
 use self::parts::{LongMessage, Progress};
-use super::calendar;
 use super::{Arrival, Message, Reject, Settings, Split};
-use crate::frame::{Attribute, AttributeKey, DeviceId, Value};
+use crate::frame::{Attribute, AttributeKey, DeviceId, Value, rfc3339_ms};
 
 /// Longest message: each byte of the content escaped, between two flags.
 pub(super) const MESSAGE_BYTES_MAX: usize = 2 * CONTENT_BYTES_MAX + 2;
@@ -382,7 +381,7 @@ fn ascii(bytes: &[u8]) -> Option<String> {
 
 /// `YY MM DD hh mm ss` in binary-coded decimal.
 fn utc_bcd(wall_ms: i64) -> [u8; 6] {
-    let text = calendar::rfc3339_ms(wall_ms);
+    let text = rfc3339_ms(wall_ms);
     let digits = text.as_bytes();
     [2, 5, 8, 11, 14, 17].map(|at| ((digits[at] & 15) << 4) | (digits[at + 1] & 15))
 }

@@ -104,15 +104,15 @@ impl Child {
         }
     }
 
-    /// Lets a held child start.
-    pub fn release(&mut self) {
+    /// Lets a held child start; whether it was held.
+    pub fn release(&mut self) -> bool {
         self.wish.send_if_modified(|wish| {
             let waits = *wish == Wish::Wait;
             if waits {
                 *wish = Wish::Run;
             }
             waits
-        });
+        })
     }
 
     /// Tells it to finish what is there and end; it is not started again.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::journal::Stored;
 use crate::config::Node;
-use crate::frame::{AlarmKind, DeviceId, EventId, Phase, Severity};
+use crate::frame::{AlarmKind, DeviceId, EventId, Phase, Severity, rfc3339_ms};
 
 /// Bytes that an alarm takes on the wire beside its names: fixed fields of topic, payload and properties at their
 /// longest, and JSON's worst escape of the rest is counted apart.
@@ -196,41 +196,6 @@ fn as_text<S: serde::Serializer>(id: &EventId, to: S) -> Result<S::Ok, S::Error>
     to.collect_str(id)
 }
 
-/// UTC in the form of RFC 3339 with milliseconds, from milliseconds since 1970. Times before the year 0 or after 9999
-/// have no such form; they become the nearest that has one.
-pub fn rfc3339_ms(unix_ms: i64) -> String {
-    const DAY_MS: i64 = 86_400_000;
-    const YEAR_0_MS: i64 = -719_528 * DAY_MS;
-    const YEAR_10000_MS: i64 = 2_932_897 * DAY_MS;
-    let unix_ms = unix_ms.clamp(YEAR_0_MS, YEAR_10000_MS - 1);
-    let (days, of_day) = (unix_ms.div_euclid(DAY_MS), unix_ms.rem_euclid(DAY_MS));
-    let (year, month, day) = civil(days);
-    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
-    let (second, ms) = (of_day / 1000 % 60, of_day % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-}
-
-/// Year, month and day of the Gregorian calendar, from days since 1970-01-01. Years are counted from March, so that the
-/// leap day is a year's last (the idea of Hinnant, "chrono-compatible low-level date algorithms").
-fn civil(days: i64) -> (i64, i64, i64) {
-    const CYCLE: i64 = 146_097; // Days of 400 years.
-    const MARCH_YEAR_0: i64 = -719_468;
-    let since = days - MARCH_YEAR_0;
-    let (cycle, day) = (since.div_euclid(CYCLE), since.rem_euclid(CYCLE));
-    // Take the leap days out: one after each 4 years (1460 days before it), but not each 100, but each 400.
-    let year = (day - day / 1460 + day / 36_524 - day / (CYCLE - 1)) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    // From March on, months have 31 30 31 30 31 days, and again: 153 in five.
-    let month = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
-    let january_on = i64::from(month >= 10);
-    (
-        400 * cycle + year + january_on,
-        month + 3 - 12 * january_on,
-        day_of_month,
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,26 +312,5 @@ mod tests {
             topics().status(Status::Online).topic,
             "ringway/v1/depot/edge-1/status"
         );
-    }
-
-    #[test]
-    fn times_are_rfc_3339_at_the_edges_of_the_calendar() {
-        // Expected values from GNU date.
-        for (unix_ms, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (-1, "1969-12-31T23:59:59.999Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (951_868_799_999, "2000-02-29T23:59:59.999Z"),
-            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
-            (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-            (1_709_164_800_000, "2024-02-29T00:00:00.000Z"),
-            (1_735_603_200_000, "2024-12-31T00:00:00.000Z"),
-            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
-            (i64::MAX, "9999-12-31T23:59:59.999Z"),
-            (i64::MIN, "0000-01-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(rfc3339_ms(unix_ms), text);
-        }
     }
 }

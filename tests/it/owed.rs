@@ -15,7 +15,7 @@ const POWER_LOW: u32 = 1 << 7;
 /// Every other report has the alarm, so each is a raise or a clear.
 fn coming_and_going(count: u32) -> Vec<Report> {
     let first_s = now_s() - 100;
-    let alarms = |n: u32| if n % 2 == 0 { POWER_LOW } else { 0 };
+    let alarms = |n: u32| if n.is_multiple_of(2) { POWER_LOW } else { 0 };
     (0..count)
         .map(|n| Report {
             alarms: alarms(n),

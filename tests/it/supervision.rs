@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::node::{Node, wait_for};
+use crate::terminal::{Terminal, now_s, report};
 
 /// A node that listens on free ports only and has no broker.
 const QUIET: &str = r#"
@@ -246,4 +247,21 @@ fn status_of_a_node_that_does_not_run_exits_69() {
         .unwrap();
     assert_eq!(output.status.code(), Some(69));
     assert!(!Path::new(&node.state_dir()).exists());
+}
+
+#[test]
+fn positions_go_on_without_a_journal() {
+    let mut node = Node::prepare(QUIET);
+    std::fs::create_dir(node.state_dir()).unwrap();
+    // A folder in the place of the journal: it can neither be opened nor made.
+    std::fs::create_dir(node.state_dir().join("journal.db")).unwrap();
+    node.launch();
+    wait_for("the classifier to serve", || {
+        node.process("classifier")
+            .filter(|process| process.state == "ready")
+    });
+    let mut terminal = Terminal::connect(&node.address("sensor:trackers"), 13_900_000_001);
+    let serial = terminal.send(&report(now_s()));
+    terminal.await_answer(serial);
+    assert_ne!(node.process("uplink").unwrap().state, "ready");
 }

@@ -13,10 +13,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use ringway::frame::{Fix, FixFields};
-use ringway::protocol::{
-    Arrival, Message, Protocol, Reject, Report, Session, Settings, Split, rfc3339_ms,
-};
+use ringway::frame::{Fix, FixFields, rfc3339_ms};
+use ringway::protocol::{Arrival, Message, Protocol, Reject, Report, Session, Settings, Split};
 use serde_json::Value as Json;
 
 /// Recorded bytes are read as recorded: no date depends on this.

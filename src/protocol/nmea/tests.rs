@@ -1,6 +1,5 @@
 use super::*;
-use crate::frame::{AttributeKey, Fix, FixFields, TimeSource, Value};
-use crate::protocol::rfc3339_ms;
+use crate::frame::{AttributeKey, Fix, FixFields, TimeSource, Value, rfc3339_ms};
 
 /// 2026-06-15T10:00:00Z.
 const NOW: Arrival = Arrival {
