@@ -20,10 +20,10 @@ pub use state::PublicState;
 use crate::sys::region::{self, ReadRegion, WORD_BYTES, WriteRegion};
 
 /// Bytes of a slot: the switch and two copies.
-pub const SLOT_BYTES: usize = 2048;
+pub const SLOT_BYTES: usize = NEAR_BYTES + 2 * REST_BYTES;
 
-/// Most bytes of a payload: half of a slot without the switch's line and the copy's header.
-pub const PAYLOAD_BYTES_MAX: usize = COPY_BYTES - COPY_HEADER_BYTES;
+/// Most bytes of a payload: what a copy holds of it near the switch, and the rest.
+pub const PAYLOAD_BYTES_MAX: usize = FRONT_BYTES_MAX + REST_BYTES;
 
 /// Most devices of a table.
 pub const DEVICES_MAX: u32 = 500_000;
@@ -34,10 +34,16 @@ const READ_ATTEMPTS_MAX: u32 = 64;
 
 const HEAD_BYTES: usize = 4096;
 const SWITCH_BYTES: usize = 64;
-const COPY_BYTES: usize = (SLOT_BYTES - SWITCH_BYTES) / 2;
+/// Bytes of a slot's near part: the switch and the fronts of both copies. A device without open alarms has all of its
+/// state there, so the pages of the rests, which lie behind the near parts of all slots, are hardly ever touched.
+const NEAR_BYTES: usize = 1024;
+const COPY_BYTES: usize = (NEAR_BYTES - SWITCH_BYTES) / 2;
 const COPY_HEADER_BYTES: usize = 8;
+const FRONT_BYTES_MAX: usize = COPY_BYTES - COPY_HEADER_BYTES;
+/// Bytes of a copy's rest.
+const REST_BYTES: usize = 512;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"RWTABL01");
+const MAGIC: u64 = u64::from_le_bytes(*b"RWTABL02");
 const MAGIC_WORD: usize = 0;
 const USED_WORD: usize = 16;
 
@@ -83,13 +89,33 @@ fn slots_in(bytes: usize) -> u32 {
 }
 
 fn switch_word(slot: u32) -> usize {
-    (HEAD_BYTES + slot as usize * SLOT_BYTES) / WORD_BYTES
+    (HEAD_BYTES + slot as usize * NEAR_BYTES) / WORD_BYTES
 }
 
-/// Byte of the copy that a switch value shows; the other one is that of the next value.
-fn copy_byte(slot: u32, switch: u64) -> usize {
-    let copy = (switch % 2) as usize;
-    HEAD_BYTES + slot as usize * SLOT_BYTES + SWITCH_BYTES + copy * COPY_BYTES
+/// Where a copy lies in a table.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Byte of its header; the front follows.
+    header: usize,
+    /// Byte of its rest.
+    rest: usize,
+}
+
+impl Place {
+    /// The copy that a switch value shows, in a table of so many slots; the other one is that of the next value.
+    fn of(slots: u32, slot: u32, switch: u64) -> Place {
+        let copy = (switch % 2) as usize;
+        let near = HEAD_BYTES + slot as usize * NEAR_BYTES;
+        let rests = HEAD_BYTES + slots as usize * NEAR_BYTES;
+        Place {
+            header: near + SWITCH_BYTES + copy * COPY_BYTES,
+            rest: rests + (slot as usize * 2 + copy) * REST_BYTES,
+        }
+    }
+
+    fn front(self) -> usize {
+        self.header + COPY_HEADER_BYTES
+    }
 }
 
 /// Length and checksum of a payload in one word. The slot's number is in the sum, and so is the length: zeros do not
@@ -106,7 +132,7 @@ fn read_copy(
     slot: u32,
     header: u64,
     out: &mut Vec<u8>,
-    copy_out: impl FnOnce(&mut [u8]),
+    copy_out: impl FnOnce(&mut [u8], &mut [u8]),
 ) -> Result<(), TableError> {
     let length = (header >> 32) as usize;
     if length > PAYLOAD_BYTES_MAX {
@@ -114,7 +140,8 @@ fn read_copy(
     }
     out.clear();
     out.resize(length, 0);
-    copy_out(out);
+    let (front, rest) = out.split_at_mut(length.min(FRONT_BYTES_MAX));
+    copy_out(front, rest);
     if copy_header(slot, out) == header {
         Ok(())
     } else {
@@ -184,13 +211,15 @@ impl TableWriter {
             return Err(TableError::Large);
         }
         let switch = self.region.load(switch_word(slot), Ordering::Relaxed);
-        let byte = copy_byte(slot, switch.wrapping_add(1));
+        let place = Place::of(self.slots, slot, switch.wrapping_add(1));
+        let (front, rest) = payload.split_at(payload.len().min(FRONT_BYTES_MAX));
         // Partner: the fence in `TableReader::read`. The switch of the write before must not be seen after any of the
         // stores below: a reader that sees one of them sees that switch too, and starts over.
         fence(Ordering::Release);
-        self.region.copy_in(byte + COPY_HEADER_BYTES, payload);
+        self.region.copy_in(place.front(), front);
+        self.region.copy_in(place.rest, rest);
         self.region.store(
-            byte / WORD_BYTES,
+            place.header / WORD_BYTES,
             copy_header(slot, payload),
             Ordering::Relaxed,
         );
@@ -214,10 +243,13 @@ impl TableWriter {
         if switch == 0 {
             return Ok(false);
         }
-        let byte = copy_byte(slot, switch);
-        let header = self.region.load(byte / WORD_BYTES, Ordering::Relaxed);
-        read_copy(slot, header, out, |copy| {
-            self.region.copy_out(byte + COPY_HEADER_BYTES, copy);
+        let place = Place::of(self.slots, slot, switch);
+        let header = self
+            .region
+            .load(place.header / WORD_BYTES, Ordering::Relaxed);
+        read_copy(slot, header, out, |front, rest| {
+            self.region.copy_out(place.front(), front);
+            self.region.copy_out(place.rest, rest);
         })?;
         Ok(true)
     }
@@ -274,10 +306,13 @@ impl TableReader {
             if switch == 0 {
                 return Ok(false);
             }
-            let byte = copy_byte(slot, switch);
-            let header = self.region.load(byte / WORD_BYTES, Ordering::Relaxed);
-            let copied = read_copy(slot, header, out, |copy| {
-                self.region.copy_out(byte + COPY_HEADER_BYTES, copy);
+            let place = Place::of(self.slots, slot, switch);
+            let header = self
+                .region
+                .load(place.header / WORD_BYTES, Ordering::Relaxed);
+            let copied = read_copy(slot, header, out, |front, rest| {
+                self.region.copy_out(place.front(), front);
+                self.region.copy_out(place.rest, rest);
             });
             // Partner: the fence in `TableWriter::write`. If any load above saw a store of the write after the next
             // switch, the load below sees that switch.
@@ -357,7 +392,9 @@ mod tests {
         let (writer, reader, raw) = table(1);
         writer.claim();
         writer.write(0, b"before").unwrap();
-        raw.copy_in(copy_byte(0, 2), b"a torn write of the hidden copy");
+        let hidden = Place::of(1, 0, 2);
+        raw.copy_in(hidden.header, b"a torn write of the hidden copy");
+        raw.copy_in(hidden.rest, b"and of its rest");
         let mut out = Vec::new();
         assert!(reader.read(0, &mut out).unwrap());
         assert_eq!(out, b"before");
@@ -387,10 +424,16 @@ mod tests {
         writer.claim();
         writer.claim();
         let mut out = Vec::new();
+        let large = [b'x'; PAYLOAD_BYTES_MAX];
+        let shown = |slot: u32| Place::of(2, slot, reader.version(slot));
         for damage in [&b"garbage!"[..], &[0; 8], &[0xff; 8]] {
-            for offset in [0, COPY_HEADER_BYTES] {
-                writer.write(0, b"something to lose").unwrap();
-                raw.copy_in(copy_byte(0, reader.version(0)) + offset, damage);
+            for part in [
+                Place::front,
+                |place: Place| place.header,
+                |place: Place| place.rest,
+            ] {
+                writer.write(0, &large).unwrap();
+                raw.copy_in(part(shown(0)), damage);
                 assert!(matches!(
                     reader.read(0, &mut out),
                     Err(TableError::Damaged(0))
@@ -401,8 +444,8 @@ mod tests {
         writer.write(1, b"elsewhere").unwrap();
         writer.write(0, b"here").unwrap();
         let mut copy = [0; 32];
-        raw.copy_out(copy_byte(1, 1), &mut copy);
-        raw.copy_in(copy_byte(0, reader.version(0)), &copy);
+        raw.copy_out(shown(1).header, &mut copy);
+        raw.copy_in(shown(0).header, &copy);
         assert!(reader.read(0, &mut out).is_err());
     }
 

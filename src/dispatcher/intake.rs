@@ -100,6 +100,7 @@ impl Intake {
         }
         let feed = Arc::clone(&self.feed);
         let fleet = &mut *feed.lock();
+        fleet.subscriptions.forget_read();
         let head = self.ring.head();
         for seq in head..head + count {
             self.ring.read(seq, &mut self.record)?;

@@ -125,6 +125,14 @@ impl Subscriptions {
         self.log.push_back(update);
     }
 
+    /// Lets go of what everybody has read: memory is for those who have not.
+    pub fn forget_read(&mut self) {
+        let nexts = self.subscribers.values().map(|one| one.next);
+        let read = nexts.min().unwrap_or(self.end()) - self.first;
+        self.log.drain(..read as usize);
+        self.first += read;
+    }
+
     /// Makes room; who has not read the oldest update is behind from now on.
     fn forget_oldest(&mut self) {
         let Some(oldest) = self.log.pop_front() else {
@@ -517,6 +525,27 @@ mod tests {
         let taken_b = fleet.subscriptions.take(b, &fleet.view, &mut of_b);
         assert_eq!((taken_a, taken_a.tracks), (taken_b, 2));
         assert_eq!(of_a[0].as_ptr(), of_b[0].as_ptr());
+    }
+
+    #[test]
+    fn what_everybody_has_read_is_let_go_of_and_nothing_else() {
+        let mut fleet = Fleet::new(2, 100);
+        let (quick, slow) = (fleet.subscribe(), fleet.subscribe());
+        fleet.take_all(quick);
+        fleet.take_all(slow);
+        fleet.moves(0);
+        fleet.take_all(quick);
+        fleet.moves(1);
+        fleet.subscriptions.forget_read();
+        assert_eq!(fleet.subscriptions.log.len(), 2);
+        let heard = fleet.take_all(slow);
+        assert_eq!(
+            heard.iter().flat_map(devices).collect::<Vec<_>>(),
+            ["v0", "v1"]
+        );
+        fleet.subscriptions.forget_read();
+        assert_eq!(fleet.subscriptions.log.len(), 1);
+        assert_eq!(devices(&fleet.take_all(quick)[0]), ["v1"]);
     }
 
     #[test]

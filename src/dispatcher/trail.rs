@@ -49,6 +49,10 @@ impl Trail {
                 index > POINTS_MAX * 2 / 3 || index % 2 == 1
             });
         }
+        // In steps, since doubling would end with room for a third more points than there are to be.
+        if self.points.len() == self.points.capacity() {
+            self.points.reserve_exact(POINTS_MAX / 3);
+        }
         self.points.push(point);
     }
 
@@ -61,9 +65,13 @@ impl Trail {
 impl Point {
     fn is_far(&self, other: &Point) -> bool {
         let north = f64::from(other.lat_e7) - f64::from(self.lat_e7);
+        let east = f64::from(other.lon_e7) - f64::from(self.lon_e7);
+        // Most fixes lie near the last point, and are settled without trigonometry.
+        if north.abs() + east.abs() < STEP_E7 {
+            return false;
+        }
         let shrink = (f64::from(self.lat_e7) / 1e7).to_radians().cos();
-        let east = (f64::from(other.lon_e7) - f64::from(self.lon_e7)) * shrink;
-        north.hypot(east) >= STEP_E7
+        north.hypot(east * shrink) >= STEP_E7
     }
 }
 

@@ -6,6 +6,7 @@
 //! word counts for a message only if it carries that message's first sequence.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::ring::Outcome;
 
@@ -27,7 +28,10 @@ pub struct Settled<K> {
 /// Messages that await their outcome, at most as many as the answer table has words.
 #[derive(Debug)]
 pub struct Pending<K> {
+    /// Words to use again.
     free: Vec<u32>,
+    /// Words that were never used. Most of a quiet sensor's stay so, and need no list.
+    fresh: Range<u32>,
     awaited: VecDeque<Awaited>,
     replies: Vec<Reply<K>>,
     vacant: Vec<u32>,
@@ -57,7 +61,8 @@ impl<K: Copy> Pending<K> {
     /// Nothing awaited; `answers_max` words to hand out.
     pub fn new(answers_max: u32) -> Pending<K> {
         Pending {
-            free: (0..answers_max).rev().collect(),
+            free: Vec::new(),
+            fresh: 0..answers_max,
             awaited: VecDeque::new(),
             replies: Vec::new(),
             vacant: Vec::new(),
@@ -71,7 +76,8 @@ impl<K: Copy> Pending<K> {
 
     /// The word that the next part will use; `None`: all are in use.
     pub fn next_index(&self) -> Option<u32> {
-        self.free.last().copied()
+        let again = self.free.last().copied();
+        again.or_else(|| self.fresh.clone().next())
     }
 
     /// Begins a message whose parts will be published one after the other.
@@ -97,10 +103,8 @@ impl<K: Copy> Pending<K> {
 
     /// A part was published under [`Pending::next_index`], its first frame at `first_seq`.
     pub fn published(&mut self, ticket: Ticket, first_seq: u64) {
-        let index = self
-            .free
-            .pop()
-            .expect("a part is published under a free index");
+        let index = self.free.pop().or_else(|| self.fresh.next());
+        let index = index.expect("a part is published under a free index");
         self.replies[ticket.0 as usize].parts += 1;
         self.awaited.push_back(Awaited {
             index,

@@ -175,6 +175,16 @@ impl<K: Copy> Publisher<K> {
         self.producer.nap_end();
     }
 
+    /// From now on the classifier is woken by [`Publisher::hand_over`], unless something is urgent.
+    pub fn gather(&mut self) {
+        self.producer.gather();
+    }
+
+    /// Wakes the classifier for what was published.
+    pub fn hand_over(&mut self) {
+        self.producer.hand_over();
+    }
+
     /// Says that nothing will be published any more.
     pub fn close(self) {
         self.producer.close();

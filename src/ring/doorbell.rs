@@ -27,8 +27,9 @@ use crate::sys::control::watch;
 #[cfg(test)]
 mod tests;
 
-/// Longest time for which a busy sleeper leaves frames that are not urgent lying. Three hops of it stay below 1 ms.
-pub const COALESCE: Duration = Duration::from_micros(300);
+/// Longest time for which a busy sleeper leaves frames that are not urgent lying. Two hops of it and the ingest's gathering
+/// make 1 ms.
+pub const COALESCE: Duration = Duration::from_micros(200);
 
 /// Longest sleep.
 pub const BACKSTOP: Duration = Duration::from_secs(1);

@@ -9,6 +9,9 @@ use super::layout::{SLOT_HEADER_BYTES, SlotHeader, consumer_region, producer_reg
 use super::{AnswerWord, AttachError, Identity, Page, RingFds, Violation, ring_bell};
 use crate::sys::region::{ReadRegion, WriteRegion};
 
+/// Records for which a producer that gathers rings all the same: many are worth a wake of their own.
+const GATHERED_RECORDS_MAX: u64 = 64;
+
 /// The ring has no room for all of the records; nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("ring is full")]
@@ -26,6 +29,10 @@ pub struct Producer {
     hold: u64,
     /// The consumer's nap for which its bell was rung.
     rung: u64,
+    /// Whether the bell waits for [`Producer::hand_over`].
+    gathers: bool,
+    /// The tail when the bell was last thought of.
+    handed_over: u64,
 }
 
 /// What a waiter shares with the producer: the maps, and what the producer waits for.
@@ -78,6 +85,8 @@ impl Producer {
             head,
             hold: u64::MAX,
             rung: 0,
+            gathers: false,
+            handed_over: tail,
         })
     }
 
@@ -132,8 +141,25 @@ impl Producer {
         self.side
             .mine
             .store(producer_region::TAIL, self.tail, Ordering::Release);
-        self.wake_consumer(urgent);
+        let gathered = self.tail - self.handed_over;
+        if urgent || !self.gathers || gathered >= GATHERED_RECORDS_MAX {
+            self.wake_consumer(urgent);
+        }
         Ok(first)
+    }
+
+    /// From now on the consumer's bell is rung for what is urgent or many, and for the rest by
+    /// [`Producer::hand_over`]: for a producer that takes in several messages at a time.
+    pub fn gather(&mut self) {
+        self.gathers = true;
+    }
+
+    /// Rings the consumer's bell for what was published since the last time. A producer that gathers says this before
+    /// it sleeps.
+    pub fn hand_over(&mut self) {
+        if self.handed_over != self.tail {
+            self.wake_consumer(false);
+        }
     }
 
     fn write_slot(&self, seq: u64, record: &[u8]) {
@@ -149,6 +175,7 @@ impl Producer {
 
     /// Rings the consumer's bell if it sleeps, wants to hear of this tail, and was not rung in this nap.
     fn wake_consumer(&mut self, urgent: bool) {
+        self.handed_over = self.tail;
         // Partner: the fence in `Consumer`'s `nap_begin`. Of the two, tail store and nap load here, nap store and tail
         // load there, at least one load sees the other side's store; without either fence both could miss.
         fence(Ordering::SeqCst);

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
+    recvmsg, sendmsg, socketpair,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::Interest;
@@ -249,7 +249,11 @@ struct Packet {
 }
 
 fn receive(socket: &OwnedFd, flags: MsgFlags) -> nix::Result<Option<Packet>> {
-    let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+    let expected = match next_length(socket, flags) {
+        Err(Errno::ECONNRESET) => return Ok(None),
+        length => length?,
+    };
+    let mut bytes = vec![0; expected.clamp(1, MESSAGE_BYTES_MAX)];
     let mut beside = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
     let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
     let (length, arrived, marks) = loop {
@@ -281,6 +285,17 @@ fn receive(socket: &OwnedFd, flags: MsgFlags) -> nix::Result<Option<Packet>> {
         bytes_cut: marks.contains(MsgFlags::MSG_TRUNC),
         descriptors_cut,
     }))
+}
+
+/// Bytes of the next packet. Asked for first, because room for the largest would stay with every process for good.
+fn next_length(socket: &OwnedFd, flags: MsgFlags) -> nix::Result<usize> {
+    let flags = flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+    loop {
+        match recv(socket.as_raw_fd(), &mut [], flags) {
+            Err(Errno::EINTR) => continue,
+            length => return length,
+        }
+    }
 }
 
 fn own(messages: impl Iterator<Item = ControlMessageOwned>) -> impl Iterator<Item = OwnedFd> {

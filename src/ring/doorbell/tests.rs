@@ -60,6 +60,28 @@ fn an_idle_sleeper_is_rung_once_and_one_that_is_awake_never() {
 }
 
 #[test]
+fn a_producer_that_gathers_rings_when_it_hands_over_and_for_what_is_urgent_or_many() {
+    let (_owner, mut producer, consumer) = ring(256);
+    let sleeper = consumer.sleeper();
+    producer.gather();
+    let mut rings_in_a_nap = |act: &mut dyn FnMut(&mut Producer)| {
+        sleeper.nap_begin(Depth::Idle);
+        act(&mut producer);
+        sleeper.nap_end();
+        rings(sleeper.bell())
+    };
+    let publish = |producer: &mut Producer, urgent| {
+        producer.try_publish(&[b"a"], urgent).unwrap();
+    };
+    assert_eq!(rings_in_a_nap(&mut |p| publish(p, false)), 0);
+    assert_eq!(rings_in_a_nap(&mut Producer::hand_over), 1);
+    assert_eq!(rings_in_a_nap(&mut Producer::hand_over), 0, "nothing new");
+    assert_eq!(rings_in_a_nap(&mut |p| publish(p, true)), 1);
+    let mut many = |p: &mut Producer| (0..100).for_each(|_| publish(p, false));
+    assert_eq!(rings_in_a_nap(&mut many), 1);
+}
+
+#[test]
 fn a_busy_sleeper_is_rung_by_a_quarter_of_the_ring_or_by_what_is_urgent() {
     for urgent in [false, true] {
         let (_owner, mut producer, consumer) = ring(16);
