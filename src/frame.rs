@@ -13,6 +13,7 @@ mod device;
 mod event;
 mod fix;
 mod time;
+mod trace;
 
 pub use alarm::{AlarmKind, Alarms, Severity};
 pub use attribute::{Attribute, AttributeKey, Value};
@@ -20,6 +21,7 @@ pub use device::DeviceId;
 pub use event::{DEVICE_RULE, Event, EventId, Origin, Phase};
 pub use fix::{Fix, FixFields, TimeSource};
 pub use time::{civil_date, push_rfc3339_ms, rfc3339_ms};
+pub use trace::TraceRecord;
 
 use crate::hop::{TRACE_HEAD_BYTES, TraceHead};
 

@@ -1,13 +1,10 @@
-//! Hop stamps and trace records: how an alarm's trace can reach back to the socket although nobody knew there that it
-//! was an alarm.
+//! Hop stamps: how an alarm's trace can reach back to the socket although nobody knew there that it was an alarm.
 //!
 //! Each hop stamps a time into the frame's head and does nothing else. When the verdict is known, the owner of the
-//! frame (the uplink if it raised an alarm, else the dispatcher) writes one [`TraceRecord`] for the observer, which
-//! builds the spans after the fact.
+//! frame (the uplink if it raised an alarm, else the dispatcher) hands the stamps to the observer, which builds the
+//! spans after the fact.
 
 use serde::{Deserialize, Serialize};
-
-use crate::frame::{AlarmKind, DeviceId, EventId, Phase};
 
 /// Bytes of an encoded [`TraceHead`]: one cache line.
 pub const TRACE_HEAD_BYTES: usize = 64;
@@ -85,14 +82,14 @@ impl TraceHead {
     }
 
     /// Id of a span that is about one event: a frame may raise several, each with spans of its own.
-    pub fn event_span_id(&self, number: u8, event: &EventId) -> u64 {
-        let (_, low) = event.0.split_at(8);
+    pub fn event_span_id(&self, number: u8, event: &[u8; 16]) -> u64 {
+        let (_, low) = event.split_at(8);
         let low = u64::from_le_bytes(std::array::from_fn(|i| low[i]));
         mix(self.child_span_id(number) ^ low)
     }
 
     /// The W3C `traceparent` that makes the `send alarms` span of an event the parent of whoever reads it.
-    pub fn traceparent(&self, event: &EventId) -> String {
+    pub fn traceparent(&self, event: &[u8; 16]) -> String {
         format!(
             "00-{:032x}-{:016x}-01",
             self.trace_id,
@@ -155,50 +152,6 @@ pub mod span {
     pub const SEND_ALARM: u8 = 7;
 }
 
-/// What the owner of a frame tells the observer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum TraceRecord {
-    /// A track was pushed.
-    Pushed {
-        /// Stamps up to [`Hop::Done`].
-        head: TraceHead,
-        /// Whose.
-        device: DeviceId,
-        /// Name of the sensor.
-        sensor: String,
-    },
-    /// An alarm is in the journal.
-    Journalled {
-        /// Stamps up to [`Hop::Done`].
-        head: TraceHead,
-        /// Whose.
-        device: DeviceId,
-        /// Name of the sensor.
-        sensor: String,
-        /// Which event.
-        event: EventId,
-        /// What.
-        kind: AlarmKind,
-        /// Raised or cleared.
-        phase: Phase,
-    },
-    /// The broker confirmed an alarm, perhaps hours and a restart later: wall-clock times.
-    Confirmed {
-        /// The trace that it belongs to; stamps mean nothing after a reboot.
-        head: TraceHead,
-        /// Whose.
-        device: DeviceId,
-        /// Which event.
-        event: EventId,
-        /// Wall clock at the first publish of this session, nanoseconds since 1970.
-        sent_unix_ns: u64,
-        /// Wall clock at PUBACK, nanoseconds since 1970.
-        confirmed_unix_ns: u64,
-        /// Times that it was sent.
-        attempts: u32,
-    },
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,7 +181,7 @@ mod tests {
         let ids: std::collections::HashSet<u64> = (0..8).map(|n| head.child_span_id(n)).collect();
         assert_eq!((ids.len(), ids.contains(&0)), (8, false));
         assert_eq!(head.child_span_id(3), head.child_span_id(3));
-        let of = |byte| head.event_span_id(span::JOURNAL, &EventId([byte; 16]));
+        let of = |byte| head.event_span_id(span::JOURNAL, &[byte; 16]);
         assert_ne!(of(1), of(2));
     }
 }

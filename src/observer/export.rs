@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::otlp::{Backoff, Batch, ExportError, Exporter, REQUEST_SPANS_MAX, random};
 use super::queue::{QUEUE_BYTES_MAX, TraceQueue};
 use super::span::{self, RecordFault, Sensors, WallClock};
-use crate::hop::TraceRecord;
+use crate::frame::TraceRecord;
 use crate::stats::{ObserverMetric, Stats};
 use crate::sys::clock;
 

@@ -13,7 +13,7 @@ use super::otlp::Exporter;
 use super::page::Pages;
 use super::span::RecordFault;
 use crate::config::{Node, TraceSettings};
-use crate::hop::TraceRecord;
+use crate::frame::TraceRecord;
 use crate::ring::{AttachError, Consumer, RingFds, Seat, Waiter};
 use crate::role::{Duty, End, FromChild, Purpose, RingAssignment, ToChild, exit};
 use crate::stats::{ObserverMetric, Stats};

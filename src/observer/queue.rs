@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::hop::TraceRecord;
+use crate::frame::TraceRecord;
 
 /// Most bytes of queued records.
 pub const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;

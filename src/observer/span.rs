@@ -24,8 +24,8 @@ use opentelemetry::trace::{
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
-use crate::frame::{AlarmKind, DeviceId, EventId, Phase};
-use crate::hop::{Hop, TraceHead, TraceRecord, span};
+use crate::frame::{AlarmKind, DeviceId, EventId, Phase, TraceRecord};
+use crate::hop::{Hop, TraceHead, span};
 use crate::role::Role;
 
 /// A stamp this far ahead of the observer's own clock is forged or damaged: both read the same monotonic clock, and a
@@ -370,7 +370,7 @@ impl Tree<'_> {
         SpanId::from(match (number, self.event) {
             (span::RECEIVE, _) => self.head.span_id,
             (span::JOURNAL | span::SEND_ALARM, Some(event)) => {
-                self.head.event_span_id(number, event)
+                self.head.event_span_id(number, &event.0)
             }
             _ => self.head.child_span_id(number),
         })
@@ -496,7 +496,7 @@ mod tests {
         let sent = &built(&confirmed)[0].span;
         let context = &sent.span_context;
         let told = format!("00-{}-{}-01", context.trace_id(), context.span_id());
-        assert_eq!(told, head().traceparent(&EventId([3; 16])));
+        assert_eq!(told, head().traceparent(&[3; 16]));
         assert!(
             sent.end_time >= sent.start_time,
             "a clock set back gives no negative span"

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use super::process::{ObserverError, Setup, serve};
 use crate::config::{Node, TraceSettings};
-use crate::frame::{AlarmKind, DeviceId, EventId, Phase};
-use crate::hop::{Hop, TraceHead, TraceRecord};
+use crate::frame::{AlarmKind, DeviceId, EventId, Phase, TraceRecord};
+use crate::hop::{Hop, TraceHead};
 use crate::ring::{Geometry, Producer, RingOwner};
 use crate::role::{End, FromChild, Purpose, RingAssignment, ToChild};
 use crate::stats::{self, ClassifierMetric, IngestMetric, Metric, ObserverMetric, Stats};

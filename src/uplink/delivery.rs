@@ -11,8 +11,8 @@ use super::journal::{Batch, Stored};
 use super::mqtt::{Broker, Heard, Link, wire_bytes_max};
 use super::publisher::{Action, Doubt, Publisher, Reason};
 use super::topics::{Status, Topics};
-use crate::frame::{DeviceId, Event, EventId};
-use crate::hop::{TraceHead, TraceRecord};
+use crate::frame::{DeviceId, Event, EventId, TraceRecord};
+use crate::hop::TraceHead;
 use crate::sys::clock::{wall_ms, wall_ns};
 
 /// Contents kept from the commit until they are sent; what is beyond is read back from the journal.

@@ -111,7 +111,7 @@ impl Topics {
     pub fn alarm(&self, stored: &Stored, now_ms: i64) -> Message {
         let event = &stored.event;
         let position = event.fix.position_deg();
-        let traceparent = event.trace.traceparent(&event.id);
+        let traceparent = event.trace.traceparent(&event.id.0);
         let payload = AlarmPayload {
             id: event.id,
             journal: &self.journal,
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn an_alarm_says_who_what_where_and_when_and_leaves_out_what_nobody_stated() {
         let stored = stored();
-        let traceparent = stored.event.trace.traceparent(&stored.event.id);
+        let traceparent = stored.event.trace.traceparent(&stored.event.id.0);
         let message = topics().alarm(&stored, 1_700_000_011_000);
         assert_eq!(
             message.topic,

@@ -16,22 +16,8 @@ use serde_json::{Value, json};
 use crate::aside::block_on;
 use crate::mailbox::{Letter, Mailbox};
 use crate::mosquitto::Mosquitto;
-use crate::node::{Node, wait_for};
+use crate::node::{Node, QUIET, wait_for};
 use crate::terminal::{SOS, Terminal, now_s, report};
-
-const SERVERS: &str = r#"
-[[sensor]]
-name = "trackers"
-input = "tcp"
-protocol = "jt808"
-listen = "127.0.0.1:0"
-
-[dispatcher]
-listen = "127.0.0.1:0"
-
-[observer]
-listen = "127.0.0.1:0"
-"#;
 
 const ALARMS: &str = "ringway/v1/+/+/alarm/#";
 const STATUS: &str = "ringway/v1/test/n1/status";
@@ -42,7 +28,7 @@ const LENGTH: Duration = Duration::from_secs(6);
 const DEVICES: u32 = 40;
 
 fn with_broker(broker: &Mosquitto) -> String {
-    format!("{SERVERS}\n[uplink]\nbroker = \"{}\"\n", broker.url())
+    format!("{QUIET}\n[uplink]\nbroker = \"{}\"\n", broker.url())
 }
 
 fn text<'a>(payload: &'a Value, member: &str) -> &'a str {
@@ -220,13 +206,12 @@ fn an_alarm_says_what_the_device_said() {
 
 #[test]
 fn an_answer_waits_for_its_alarms_to_be_safe_unless_it_need_not() {
-    let early = SERVERS.replacen("trackers", "early", 1).replacen(
-        "listen",
-        "ack = \"received\"\nlisten",
-        1,
-    );
+    let early =
+        QUIET
+            .replacen("trackers", "early", 1)
+            .replacen("listen", "ack = \"received\"\nlisten", 1);
     let early = early.split("[dispatcher]").next().unwrap();
-    let node = Node::start(&format!("{early}{SERVERS}"));
+    let node = Node::start(&format!("{early}{QUIET}"));
     let safe = node.address("sensor:trackers");
     let mut plain = Terminal::connect(&safe, 13_900_000_001);
     let mut alarmed = Terminal::connect(&safe, 13_900_000_002);

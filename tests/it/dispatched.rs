@@ -12,9 +12,9 @@ use ringway::config::{DispatcherSettings, Node};
 use ringway::dispatcher::{self, DispatcherError};
 use ringway::frame::{
     AlarmKind, Alarms, DeviceId, Event, EventId, FRAME_BYTES_MAX, Fix, FixFields, Frame,
-    FrameFlags, Phase,
+    FrameFlags, Phase, TraceRecord,
 };
-use ringway::hop::{TraceHead, TraceRecord};
+use ringway::hop::TraceHead;
 use ringway::ring::{Consumer, Geometry, Producer, RingOwner};
 use ringway::role::{Assignment, Duty, End, FromChild, Purpose, RingAssignment, Role, ToChild};
 use ringway::stats::{self, DispatcherMetric};

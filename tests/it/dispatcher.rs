@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use ringway::frame::{AlarmKind, Phase};
-use ringway::hop::{Hop, TraceHead, TraceRecord};
+use ringway::frame::{AlarmKind, Phase, TraceRecord};
+use ringway::hop::{Hop, TraceHead};
 use ringway::stats::DispatcherMetric as Metric;
 use serde_json::{Value, json};
 

@@ -27,6 +27,21 @@ pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A sensor for JT/T 808 and both servers on free ports, and no broker.
+pub const QUIET: &str = r#"
+[[sensor]]
+name = "trackers"
+input = "tcp"
+protocol = "jt808"
+listen = "127.0.0.1:0"
+
+[dispatcher]
+listen = "127.0.0.1:0"
+
+[observer]
+listen = "127.0.0.1:0"
+"#;
+
 /// A running node.
 pub struct Node {
     folder: TempDir,

@@ -6,7 +6,7 @@ use device_sim::report::Report;
 
 use crate::aside;
 use crate::mailbox::Mailbox;
-use crate::node::Node;
+use crate::node::{Node, QUIET};
 use crate::terminal::{Terminal, now_s, report};
 
 /// The main power is low: a bit that is held (JT/T 808, table of alarm bits).
@@ -25,25 +25,8 @@ fn coming_and_going(count: u32) -> Vec<Report> {
 }
 
 fn node(broker: &device_sim::broker::Handle) -> Node {
-    Node::start(&format!(
-        r#"
-[[sensor]]
-name = "trackers"
-input = "tcp"
-protocol = "jt808"
-listen = "127.0.0.1:0"
-
-[dispatcher]
-listen = "127.0.0.1:0"
-
-[observer]
-listen = "127.0.0.1:0"
-
-[uplink]
-broker = "{}"
-"#,
-        broker.url()
-    ))
+    let uplink = format!("[uplink]\nbroker = \"{}\"\n", broker.url());
+    Node::start(&format!("{QUIET}\n{uplink}"))
 }
 
 /// Raises and clears in turn, none of them late, with the times of the reports.

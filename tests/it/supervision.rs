@@ -6,23 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use nix::sys::signal::Signal;
 
-use crate::node::{Node, wait_for};
+use crate::node::{Node, QUIET, wait_for};
 use crate::terminal::{Terminal, now_s, report};
-
-/// A node that listens on free ports only and has no broker.
-const QUIET: &str = r#"
-[[sensor]]
-name = "trackers"
-input = "tcp"
-protocol = "jt808"
-listen = "127.0.0.1:0"
-
-[dispatcher]
-listen = "127.0.0.1:0"
-
-[observer]
-listen = "127.0.0.1:0"
-"#;
 
 fn run(node: &Node) -> Output {
     let program = env!("CARGO_BIN_EXE_ringway");

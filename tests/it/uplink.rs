@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use device_sim::subscriber::{self, Seen};
 use ringway::config::{Node, UplinkSettings};
-use ringway::frame::{AlarmKind, DeviceId, Event, EventId, Fix, FixFields, Phase};
-use ringway::hop::{Hop, TraceHead, TraceRecord};
+use ringway::frame::{AlarmKind, DeviceId, Event, EventId, Fix, FixFields, Phase, TraceRecord};
+use ringway::hop::{Hop, TraceHead};
 use ringway::ring::{Consumer, Geometry, Outcome, Producer, RingOwner};
 use ringway::role::{Assignment, Duty, End, FromChild, Purpose, RingAssignment, ToChild, exit};
 use ringway::stats::{self, UplinkMetric};
