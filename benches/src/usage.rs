@@ -58,7 +58,9 @@ impl Meter<'_> {
     pub fn read(&self) -> io::Result<Used> {
         let mut used = Vec::new();
         for (process, before) in self.processes.iter().zip(&self.cpu_ns) {
-            used.push((process.name.clone(), cpu_ns(process.pid)? - before));
+            // A thread that ended in between took its time along.
+            let since = cpu_ns(process.pid)?.saturating_sub(*before);
+            used.push((process.name.clone(), since));
         }
         let theirs: u64 = used.iter().map(|(_, used)| used).sum();
         let known = theirs + this_cpu_ns()? - self.this_ns;
