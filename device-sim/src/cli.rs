@@ -540,7 +540,7 @@ mod tests {
     #[test]
     fn durations_need_a_unit() {
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1_500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
         for bad in ["20", "s", "-1s", "1d", "1 s s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }

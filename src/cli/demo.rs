@@ -298,7 +298,8 @@ fn fleet_command(demo: &Demo, simulator: &Path, folder: &Path) -> Command {
     command.arg("--seed").arg(demo.seed.to_string());
     command.arg("--devices").arg(demo.devices.to_string());
     if let Some(time) = &demo.r#for {
-        command.arg("--for").arg(time);
+        let length = Millis::parse(time).expect("the command line checked it");
+        command.arg("--for").arg(format!("{}ms", length.0));
     }
     command
 }
