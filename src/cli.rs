@@ -92,10 +92,16 @@ pub fn carry_out(verb: Verb) -> i32 {
         Verb::Demo(demo) => demo::run(&demo),
         Verb::Decode { protocol } => {
             let output = io::BufWriter::new(io::stdout().lock());
-            ended(
-                decode::run(&protocol, io::stdin().lock(), output),
-                exit::USAGE,
-            )
+            match decode::run(&protocol, io::stdin().lock(), output) {
+                Ok(()) => exit::OK,
+                Err(error) => {
+                    let code = error.exit_code();
+                    if code != exit::OK {
+                        eprintln!("ringway: {error}");
+                    }
+                    code
+                }
+            }
         }
         Verb::Status(status) => status::run(&status),
         Verb::Version => {
@@ -103,16 +109,5 @@ pub fn carry_out(verb: Verb) -> i32 {
             exit::OK
         }
         Verb::Role => crate::supervisor::child_main(),
-    }
-}
-
-/// The one error line of a verb, and its exit code.
-fn ended<E: std::fmt::Display>(result: Result<(), E>, code: i32) -> i32 {
-    match result {
-        Ok(()) => exit::OK,
-        Err(error) => {
-            eprintln!("ringway: {error}");
-            code
-        }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::frame::{AlarmKind, Attribute, Fix, FixFields, Value, rfc3339_ms};
 use crate::protocol::{Arrival, Message, Protocol, Reject, Session, Settings, Split};
+use crate::role::exit;
 
 /// Longest line; the rest of a longer one is passed over.
 const LINE_BYTES_MAX: u64 = 1 << 20;
@@ -27,6 +28,18 @@ pub enum DecodeError {
     /// The output failed.
     #[error("cannot write result: {0}")]
     Write(#[source] io::Error),
+}
+
+impl DecodeError {
+    /// The exit code that tells it.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            DecodeError::Protocol(_) => exit::USAGE,
+            // Whoever read the results has enough of them.
+            DecodeError::Write(cause) if cause.kind() == io::ErrorKind::BrokenPipe => exit::OK,
+            DecodeError::Read(_) | DecodeError::Write(_) => exit::IO,
+        }
+    }
 }
 
 fn protocol_names() -> String {
