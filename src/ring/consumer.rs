@@ -1,14 +1,13 @@
 //! The reading side of a ring: validates what another process wrote, on private copies only.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
-use super::doorbell::{Depth, Sleeper};
-use super::layout::{SLOT_HEADER_BYTES, SlotHeader, consumer_region, producer_region};
-use super::producer::wake;
-use super::{AnswerWord, AttachError, Identity, Outcome, Page, RingFds, Violation, ring_bell};
-use crate::sys::region::{ReadRegion, WriteRegion};
+use super::answer::{AnswerWord, Outcome};
+use super::error::{AttachError, Violation};
+use super::layout::{Identity, SLOT_HEADER_BYTES, SlotHeader, consumer_region, producer_region};
+use super::nap::{Depth, Sleeper, nap_end};
+use super::page::Page;
+use super::sync::{AtomicBool, AtomicU64, Bell, Ordering, ReadRegion, WriteRegion, fence};
 
 /// The consumer of a ring. There is one at a time: the supervisor sees to it.
 ///
@@ -33,8 +32,8 @@ struct Side {
     page: Page,
     mine: WriteRegion,
     theirs: ReadRegion,
-    consumer_bell: OwnedFd,
-    producer_bell: OwnedFd,
+    consumer_bell: Bell,
+    producer_bell: Bell,
     /// Sequence after the last frame read: a tail beyond it is work.
     cursor: AtomicU64,
     /// The resync counter when the consumer last looked at it.
@@ -43,27 +42,28 @@ struct Side {
 }
 
 impl Consumer {
-    /// Attaches to a ring and resumes at the head exactly.
+    /// Resumes at the head exactly.
     ///
     /// # Errors
-    /// `Region`, `Layout` or `Geometry` for descriptors that are no such ring.
-    pub fn attach(fds: &RingFds) -> Result<Consumer, AttachError> {
-        let page = Page::attach(fds)?;
-        let geometry = page.identity.geometry;
-        let mine = WriteRegion::map(fds.consumer_region.as_fd(), geometry.consumer_bytes())?;
-        let theirs = ReadRegion::map(fds.producer_region.as_fd(), geometry.producer_bytes())?;
+    /// `Geometry` for regions of another size.
+    pub(super) fn resume(
+        page: Page,
+        mine: WriteRegion,
+        theirs: ReadRegion,
+        [consumer_bell, producer_bell]: [Bell; 2],
+    ) -> Result<Consumer, AttachError> {
         page.check_sizes(theirs.len(), mine.len())?;
         // Relaxed: the predecessor was reaped before this process was started.
         let head = mine.load(consumer_region::HEAD, Ordering::Relaxed);
-        wake(&mine, consumer_region::NAP);
+        nap_end(&mine, consumer_region::NAP);
         Ok(Consumer {
             side: Arc::new(Side {
                 resync: AtomicU64::new(theirs.load(producer_region::RESYNC, Ordering::Acquire)),
                 page,
                 mine,
                 theirs,
-                consumer_bell: fds.consumer_bell.try_clone()?,
-                producer_bell: fds.producer_bell.try_clone()?,
+                consumer_bell,
+                producer_bell,
                 cursor: AtomicU64::new(head),
                 quarantined: AtomicBool::new(false),
             }),
@@ -74,16 +74,6 @@ impl Consumer {
             answers_untold: false,
             rung: 0,
         })
-    }
-
-    /// As [`Consumer::attach`], and checks that it is the ring that was assigned.
-    ///
-    /// # Errors
-    /// As [`Consumer::attach`]; `Other` for another ring.
-    pub fn attach_as(fds: &RingFds, assigned: &Identity) -> Result<Consumer, AttachError> {
-        let consumer = Consumer::attach(fds)?;
-        consumer.side.page.check_identity(assigned)?;
-        Ok(consumer)
     }
 
     /// Which ring this is.
@@ -250,7 +240,7 @@ impl Consumer {
         let wanted = theirs.load(producer_region::WANTS_ANSWERS, Ordering::Relaxed) != 0;
         if room || answers && wanted {
             self.rung = nap;
-            ring_bell(&self.side.producer_bell);
+            self.side.producer_bell.ring();
         }
     }
 
@@ -310,7 +300,7 @@ impl Sleeper for Side {
     }
 
     fn nap_end(&self) {
-        wake(&self.mine, consumer_region::NAP);
+        nap_end(&self.mine, consumer_region::NAP);
     }
 
     fn look(&self) {
@@ -323,7 +313,7 @@ impl Sleeper for Side {
         self.theirs.load(producer_region::TAIL, Ordering::Relaxed)
     }
 
-    fn bell(&self) -> &OwnedFd {
+    fn bell(&self) -> &Bell {
         &self.consumer_bell
     }
 }

@@ -21,6 +21,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::nap::{Depth, Sleeper};
 use super::{Consumer, Producer};
 use crate::sys::control::watch;
 
@@ -37,30 +38,6 @@ pub const BACKSTOP: Duration = Duration::from_secs(1);
 /// Frames that must have come during a busy nap for the next one to be busy too: with fewer, a wake for each is no
 /// dearer than the timer.
 const BUSY_FRAMES_MIN: u64 = 2;
-
-/// How readily a sleeper wants to be woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Depth {
-    /// By the first frame or answer.
-    Idle,
-    /// By what is urgent, or by many frames; a timer does the rest.
-    Busy,
-}
-
-/// One side of one ring, as a waiter needs it.
-pub(super) trait Sleeper: Send + Sync {
-    /// Says that this side sleeps, then looks once more; `false` when there is work, so that it must not sleep.
-    fn nap_begin(&self, depth: Depth) -> bool;
-    /// Says that this side is awake.
-    fn nap_end(&self);
-    /// Notes what has come so far as seen: the caller is about to look. Not part of `nap_end`, since the caller of a
-    /// wait that is cancelled does not look.
-    fn look(&self);
-    /// A count that grows with what this side waits for.
-    fn position(&self) -> u64;
-    /// What the other side rings.
-    fn bell(&self) -> &OwnedFd;
-}
 
 /// A ring's place in a [`Waiter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +105,10 @@ impl Waiter {
     }
 
     fn add(&mut self, sleeper: Arc<dyn Sleeper>) -> io::Result<Seat> {
-        let bell = watch(sleeper.bell().try_clone()?, Interest::READABLE)?;
+        let bell = watch(
+            sleeper.bell().as_fd().try_clone_to_owned()?,
+            Interest::READABLE,
+        )?;
         let seat = Seat(self.seats);
         self.seats += 1;
         self.entries.push(Entry {

@@ -1,16 +1,11 @@
-//! The supervisor's end of a ring: makes it, hands out its descriptors, starts a new generation when a producer died.
+//! The supervisor's end of a ring: its birth, its generations, its bells.
 //!
 //! It keeps its own copies, so that either side may die and be started again on the same ring. It maps only the S-page
 //! writable and never reads a slot.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
-
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
-use super::layout::{self, consumer_region, producer_region, supervisor_page};
-use super::{AttachError, Geometry, Identity, RingFds, ring_bell};
-use crate::sys::region::{self, ReadRegion, WriteRegion};
+use super::error::AttachError;
+use super::layout::{Identity, MAGIC, consumer_region, producer_region, supervisor_page};
+use super::sync::{Bell, Descriptors, Ordering, ReadRegion, WriteRegion};
 
 /// Positions of a ring at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,83 +31,49 @@ pub struct RingOwner {
     page: WriteRegion,
     producer: ReadRegion,
     consumer: ReadRegion,
-    /// All descriptors writable; what a side may not write is reopened read-only for it.
-    fds: RingFds,
+    pub(super) consumer_bell: Bell,
+    pub(super) producer_bell: Bell,
+    /// What the regions are made from, for those who attach to them.
+    pub(super) descriptors: Descriptors,
 }
 
 impl RingOwner {
-    /// Makes an empty ring of generation 1.
-    ///
-    /// # Errors
-    /// `Geometry` for a size that no ring can have, `Region` for what the kernel says.
-    pub fn create(geometry: Geometry, ring: u32, birth: u64) -> Result<RingOwner, AttachError> {
-        if !geometry.is_possible() {
-            return Err(AttachError::Geometry(geometry));
-        }
-        let fds = RingFds {
-            supervisor_page: region::create("ringway-ring-s", supervisor_page::BYTES)?,
-            producer_region: region::create("ringway-ring-p", geometry.producer_bytes())?,
-            consumer_region: region::create("ringway-ring-c", geometry.consumer_bytes())?,
-            consumer_bell: bell()?,
-            producer_bell: bell()?,
-        };
-        let page = WriteRegion::map(fds.supervisor_page.as_fd(), supervisor_page::BYTES)?;
+    /// Writes the page of an empty ring of generation 1, of regions that nobody else has yet.
+    pub(super) fn begin(
+        identity: Identity,
+        page: WriteRegion,
+        producer: ReadRegion,
+        consumer: ReadRegion,
+        [consumer_bell, producer_bell]: [Bell; 2],
+        descriptors: Descriptors,
+    ) -> RingOwner {
+        let geometry = identity.geometry;
         for (word, value) in [
-            (supervisor_page::RING, u64::from(ring)),
-            (supervisor_page::BIRTH, birth),
+            (supervisor_page::RING, u64::from(identity.ring)),
+            (supervisor_page::BIRTH, identity.birth),
             (supervisor_page::SLOTS, u64::from(geometry.slots)),
             (supervisor_page::STRIDE, u64::from(geometry.stride)),
             (supervisor_page::ANSWERS, u64::from(geometry.answers)),
             (supervisor_page::GENERATION, 1),
-            (supervisor_page::MAGIC, layout::MAGIC),
+            (supervisor_page::MAGIC, MAGIC),
         ] {
-            // Relaxed: nobody else has the page yet, and passing its descriptor orders these before any load.
+            // Relaxed: passing the page's descriptor orders these before any load.
             page.store(word, value, Ordering::Relaxed);
         }
-        Ok(RingOwner {
-            identity: Identity {
-                ring,
-                birth,
-                geometry,
-            },
+        RingOwner {
+            identity,
             page,
-            producer: ReadRegion::map(fds.producer_region.as_fd(), geometry.producer_bytes())?,
-            consumer: ReadRegion::map(fds.consumer_region.as_fd(), geometry.consumer_bytes())?,
-            fds,
-        })
+            producer,
+            consumer,
+            consumer_bell,
+            producer_bell,
+            descriptors,
+        }
     }
 
     /// Which ring this is.
     pub fn identity(&self) -> Identity {
         self.identity
-    }
-
-    /// Descriptors for a producer: only the P-region can be mapped writable through them.
-    ///
-    /// # Errors
-    /// `Region` for what the kernel says, such as no free descriptors.
-    pub fn producer_fds(&self) -> Result<RingFds, AttachError> {
-        Ok(RingFds {
-            supervisor_page: region::read_only(self.fds.supervisor_page.as_fd())?,
-            producer_region: self.fds.producer_region.try_clone()?,
-            consumer_region: region::read_only(self.fds.consumer_region.as_fd())?,
-            consumer_bell: self.fds.consumer_bell.try_clone()?,
-            producer_bell: self.fds.producer_bell.try_clone()?,
-        })
-    }
-
-    /// Descriptors for a consumer: only the C-region can be mapped writable through them.
-    ///
-    /// # Errors
-    /// `Region` for what the kernel says, such as no free descriptors.
-    pub fn consumer_fds(&self) -> Result<RingFds, AttachError> {
-        Ok(RingFds {
-            supervisor_page: region::read_only(self.fds.supervisor_page.as_fd())?,
-            producer_region: region::read_only(self.fds.producer_region.as_fd())?,
-            consumer_region: self.fds.consumer_region.try_clone()?,
-            consumer_bell: self.fds.consumer_bell.try_clone()?,
-            producer_bell: self.fds.producer_bell.try_clone()?,
-        })
     }
 
     /// Positions now. They are what the children say: a hostile one may say anything.
@@ -182,12 +143,7 @@ impl RingOwner {
 
     /// Wakes both sides: to be called for every child that was reaped, since it may have died between commit and wake.
     pub fn ring_bells(&self) {
-        ring_bell(&self.fds.consumer_bell);
-        ring_bell(&self.fds.producer_bell);
+        self.consumer_bell.ring();
+        self.producer_bell.ring();
     }
-}
-
-fn bell() -> std::io::Result<OwnedFd> {
-    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    Ok(EventFd::from_value_and_flags(0, flags)?.into())
 }

@@ -1,13 +1,13 @@
 //! The writing side of a ring.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
-use super::doorbell::{Depth, Sleeper};
-use super::layout::{SLOT_HEADER_BYTES, SlotHeader, consumer_region, producer_region};
-use super::{AnswerWord, AttachError, Identity, Page, RingFds, Violation, ring_bell};
-use crate::sys::region::{ReadRegion, WriteRegion};
+use super::answer::AnswerWord;
+use super::error::{AttachError, Violation};
+use super::layout::{Identity, SLOT_HEADER_BYTES, SlotHeader, consumer_region, producer_region};
+use super::nap::{Depth, Sleeper, nap_end};
+use super::page::Page;
+use super::sync::{AtomicBool, AtomicU64, Bell, Ordering, ReadRegion, WriteRegion, fence};
 
 /// Records for which a producer that gathers rings all the same: many are worth a wake of their own.
 const GATHERED_RECORDS_MAX: u64 = 64;
@@ -40,8 +40,8 @@ struct Side {
     page: Page,
     mine: WriteRegion,
     theirs: ReadRegion,
-    consumer_bell: OwnedFd,
-    producer_bell: OwnedFd,
+    consumer_bell: Bell,
+    producer_bell: Bell,
     /// Head position that means enough room; `u64::MAX`: room is not waited for.
     wake_at: AtomicU64,
     wants_answers: AtomicBool,
@@ -50,15 +50,17 @@ struct Side {
 }
 
 impl Producer {
-    /// Attaches to a ring and resumes where the predecessor committed last.
+    /// Resumes where the predecessor committed last.
     ///
     /// # Errors
-    /// `Region`, `Layout` or `Geometry` for descriptors that are no such ring, `Positions` for a tail that cannot be.
-    pub fn attach(fds: &RingFds) -> Result<Producer, AttachError> {
-        let page = Page::attach(fds)?;
+    /// `Geometry` for regions of another size, `Positions` for a tail that cannot be.
+    pub(super) fn resume(
+        page: Page,
+        mine: WriteRegion,
+        theirs: ReadRegion,
+        [consumer_bell, producer_bell]: [Bell; 2],
+    ) -> Result<Producer, AttachError> {
         let geometry = page.identity.geometry;
-        let mine = WriteRegion::map(fds.producer_region.as_fd(), geometry.producer_bytes())?;
-        let theirs = ReadRegion::map(fds.consumer_region.as_fd(), geometry.consumer_bytes())?;
         page.check_sizes(mine.len(), theirs.len())?;
         // Relaxed: the predecessor was reaped before this process was started.
         let tail = mine.load(producer_region::TAIL, Ordering::Relaxed);
@@ -67,7 +69,7 @@ impl Producer {
         if geometry.used(head, tail).is_none() {
             return Err(AttachError::Positions { head, tail });
         }
-        wake(&mine, producer_region::NAP);
+        nap_end(&mine, producer_region::NAP);
         mine.store(producer_region::CLOSED, 0, Ordering::Relaxed);
         Ok(Producer {
             generation: page.generation(),
@@ -76,8 +78,8 @@ impl Producer {
                 page,
                 mine,
                 theirs,
-                consumer_bell: fds.consumer_bell.try_clone()?,
-                producer_bell: fds.producer_bell.try_clone()?,
+                consumer_bell,
+                producer_bell,
                 wake_at: AtomicU64::new(u64::MAX),
                 wants_answers: AtomicBool::new(false),
             }),
@@ -88,16 +90,6 @@ impl Producer {
             gathers: false,
             handed_over: tail,
         })
-    }
-
-    /// As [`Producer::attach`], and checks that it is the ring that was assigned.
-    ///
-    /// # Errors
-    /// As [`Producer::attach`]; `Other` for another ring.
-    pub fn attach_as(fds: &RingFds, assigned: &Identity) -> Result<Producer, AttachError> {
-        let producer = Producer::attach(fds)?;
-        producer.side.page.check_identity(assigned)?;
-        Ok(producer)
     }
 
     /// Which ring this is.
@@ -188,7 +180,7 @@ impl Producer {
         let wake_at = theirs.load(consumer_region::WAKE_AT, Ordering::Relaxed);
         if urgent || self.tail >= wake_at {
             self.rung = nap;
-            ring_bell(&self.side.consumer_bell);
+            self.side.consumer_bell.ring();
         }
     }
 
@@ -317,19 +309,11 @@ impl Producer {
             .mine
             .store(producer_region::CLOSED, 1, Ordering::Release);
         // Not by the nap protocol: it happens once, and a consumer that looked just before must hear of it.
-        ring_bell(&self.side.consumer_bell);
+        self.side.consumer_bell.ring();
     }
 
     pub(super) fn sleeper(&self) -> Arc<dyn Sleeper> {
         self.side.clone()
-    }
-}
-
-/// Ends the nap that a predecessor died in.
-pub(super) fn wake(region: &WriteRegion, nap_word: usize) {
-    let nap = region.load(nap_word, Ordering::Relaxed);
-    if !nap.is_multiple_of(2) {
-        region.store(nap_word, nap + 1, Ordering::Relaxed);
     }
 }
 
@@ -359,7 +343,7 @@ impl Sleeper for Side {
     }
 
     fn nap_end(&self) {
-        wake(&self.mine, producer_region::NAP);
+        nap_end(&self.mine, producer_region::NAP);
     }
 
     fn look(&self) {
@@ -375,7 +359,7 @@ impl Sleeper for Side {
             .load(consumer_region::ANSWERED, Ordering::Relaxed)
     }
 
-    fn bell(&self) -> &OwnedFd {
+    fn bell(&self) -> &Bell {
         &self.producer_bell
     }
 }

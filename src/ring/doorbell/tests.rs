@@ -23,7 +23,7 @@ fn ring(slots: u32) -> (RingOwner, Producer, Consumer) {
 }
 
 /// Times that a bell was rung since the last call: tests may read it.
-fn rings(bell: &OwnedFd) -> u64 {
+fn rings(bell: impl AsFd) -> u64 {
     let mut count = [0; 8];
     match nix::unistd::read(bell, &mut count) {
         Ok(_) => u64::from_ne_bytes(count),
