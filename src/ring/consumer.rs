@@ -7,6 +7,7 @@ use super::error::{AttachError, Violation};
 use super::layout::{Identity, SLOT_HEADER_BYTES, SlotHeader, consumer_region, producer_region};
 use super::nap::{Depth, Sleeper, nap_end};
 use super::page::Page;
+use super::position;
 use super::sync::{AtomicBool, AtomicU64, Bell, Ordering, ReadRegion, WriteRegion, fence};
 
 /// The consumer of a ring. There is one at a time: the supervisor sees to it.
@@ -45,7 +46,7 @@ impl Consumer {
     /// Resumes at the head exactly.
     ///
     /// # Errors
-    /// `Geometry` for regions of another size.
+    /// `Geometry` for regions of another size, `Positions` for a head that cannot be.
     pub(super) fn resume(
         page: Page,
         mine: WriteRegion,
@@ -55,6 +56,10 @@ impl Consumer {
         page.check_sizes(theirs.len(), mine.len())?;
         // Relaxed: the predecessor was reaped before this process was started.
         let head = mine.load(consumer_region::HEAD, Ordering::Relaxed);
+        if head > position::LAST {
+            // Whatever the tail says: it is looked at with the first frames.
+            return Err(AttachError::Positions { head, tail: head });
+        }
         nap_end(&mine, consumer_region::NAP);
         Ok(Consumer {
             side: Arc::new(Side {
@@ -101,7 +106,7 @@ impl Consumer {
             .theirs
             .load(producer_region::TAIL, Ordering::Acquire);
         let used = self.identity().geometry.used(self.head, tail);
-        let ahead = self.tail.wrapping_sub(self.head);
+        let ahead = self.tail - self.head;
         match used {
             Some(used) if used >= ahead => {
                 self.tail = tail;

@@ -19,9 +19,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Frames written and not yet free.
+    /// Frames written and not yet free; 0 if the positions contradict each other.
     pub fn used(&self) -> u64 {
-        self.tail.wrapping_sub(self.head)
+        self.tail.saturating_sub(self.head)
     }
 }
 

@@ -7,6 +7,7 @@ use super::error::{AttachError, Violation};
 use super::layout::{Identity, SLOT_HEADER_BYTES, SlotHeader, consumer_region, producer_region};
 use super::nap::{Depth, Sleeper, nap_end};
 use super::page::Page;
+use super::position;
 use super::sync::{AtomicBool, AtomicU64, Bell, Ordering, ReadRegion, WriteRegion, fence};
 
 /// Records for which a producer that gathers rings all the same: many are worth a wake of their own.
@@ -208,8 +209,8 @@ impl Producer {
     }
 
     fn free(&self) -> u64 {
-        let slots = u64::from(self.identity().geometry.slots);
-        slots.saturating_sub(self.tail - self.head.min(self.hold).min(self.tail))
+        let slots = self.identity().geometry.slots.into();
+        position::free(self.head, self.hold, self.tail, slots)
     }
 
     fn refresh_head(&mut self) {
@@ -220,15 +221,14 @@ impl Producer {
             .theirs
             .load(consumer_region::HEAD, Ordering::Acquire);
         // A head that goes back or runs ahead of the tail frees nothing.
-        if (self.head..=self.tail).contains(&head) {
+        if position::may_be_freed(self.head, head, self.tail) {
             self.head = head;
         }
     }
 
     /// Sequence of the oldest record that may still be in its slot: what a new producer can re-read.
     pub fn oldest(&self) -> u64 {
-        self.tail
-            .saturating_sub(u64::from(self.identity().geometry.slots))
+        position::oldest(self.tail, self.identity().geometry.slots.into())
     }
 
     /// Re-reads a record that this producer or a predecessor committed, free or not, into `out`.
@@ -274,7 +274,7 @@ impl Producer {
         let slots = u64::from(self.identity().geometry.slots);
         let wake_at = match records {
             0 => u64::MAX,
-            _ => (self.tail + records.min(slots)).saturating_sub(slots),
+            _ => position::head_with_room(records, self.tail, slots),
         };
         self.side.wake_at.store(wake_at, Ordering::Relaxed);
         self.side.wants_answers.store(answers, Ordering::Relaxed);

@@ -1,5 +1,7 @@
 //! What the two sides of a ring promise each other, tried on real shared memory.
 
+mod positions;
+
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
