@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::answer::AnswerWord;
 use super::error::{AttachError, Violation};
 use super::layout::{Identity, SLOT_HEADER_BYTES, SlotHeader, consumer_region, producer_region};
-use super::nap::{Depth, Sleeper, nap_end};
+use super::nap::{Depth, Sleeper, nap_begin, nap_end};
 use super::page::Page;
 use super::position;
 use super::sync::{AtomicBool, AtomicU64, Bell, Ordering, ReadRegion, WriteRegion, fence};
@@ -173,8 +173,9 @@ impl Producer {
         // load there, at least one load sees the other side's store; without either fence both could miss.
         fence(Ordering::SeqCst);
         let theirs = &self.side.theirs;
-        // Acquire: pairs with the release store in `nap_begin`, so that `wake_at` is that nap's or a later one's.
-        let nap = theirs.load(consumer_region::NAP, Ordering::Acquire);
+        // Relaxed. `wake_at` may be that of another nap than this one: then the sleeper's fence came after ours, and it
+        // sees our tail.
+        let nap = theirs.load(consumer_region::NAP, Ordering::Relaxed);
         if nap.is_multiple_of(2) || nap == self.rung {
             return;
         }
@@ -271,7 +272,7 @@ impl Producer {
     /// What a [`super::Waiter`] wakes this producer for from now on: room for `records` more than there are now (0: not
     /// for room), and answers. Slots kept by [`Producer::set_hold`] are not reckoned with: only this side can free them.
     pub fn wait_for(&self, records: u64, answers: bool) {
-        let slots = u64::from(self.identity().geometry.slots);
+        let slots = self.identity().geometry.slots.into();
         let wake_at = match records {
             0 => u64::MAX,
             _ => position::head_with_room(records, self.tail, slots),
@@ -329,15 +330,14 @@ impl Sleeper for Side {
             u64::from(ring_for_answers),
             Ordering::Relaxed,
         );
-        let nap = mine.load(producer_region::NAP, Ordering::Relaxed);
-        // Release: pairs with the acquire load in `Consumer::wake_producer`; what is waited for is stored before.
-        mine.store(producer_region::NAP, (nap + 1) | 1, Ordering::Release);
+        nap_begin(mine, producer_region::NAP);
         // Partner: the fence in `Consumer::wake_producer`; see `wake_consumer`.
         fence(Ordering::SeqCst);
-        let enough_room = wake_at <= self.theirs.load(consumer_region::HEAD, Ordering::Acquire);
+        // Relaxed: this decides about sleep only. Who does not sleep looks anew, and then in order.
+        let enough_room = wake_at <= self.theirs.load(consumer_region::HEAD, Ordering::Relaxed);
         let answered = self
             .theirs
-            .load(consumer_region::ANSWERED, Ordering::Acquire);
+            .load(consumer_region::ANSWERED, Ordering::Relaxed);
         let new_answers = answers && answered != self.answered.load(Ordering::Relaxed);
         !enough_room && !new_answers
     }
