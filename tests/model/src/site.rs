@@ -1,7 +1,7 @@
-//! Places in the source at which the core asks for an order: a fence, or an access that is not relaxed.
+//! Places in the source that hold the protocol together: a fence, an access that is not relaxed, a bell.
 //!
-//! They are found by passing them. One of them can be weakened for a whole process: the fence does nothing, the access
-//! is relaxed.
+//! They are found by passing them. One of them can be weakened for a whole process: the fence and the bell do nothing,
+//! the access is relaxed.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use std::panic::Location;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
-/// A place that asks for an order.
+/// Such a place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Site {
     file: String,
@@ -56,7 +56,7 @@ thread_local! {
     static PASSED: RefCell<BTreeSet<Site>> = const { RefCell::new(BTreeSet::new()) };
 }
 
-/// From now on the place named `file:line:column` asks for no order.
+/// From now on the place named `file:line:column` does nothing for the order.
 pub fn weaken(place: String) {
     WEAKENED
         .set(place)
@@ -80,6 +80,11 @@ pub fn order(place: &'static Location<'static>, access: &str, asked: Ordering) -
 /// Whether the fence at `place` stays.
 pub fn fence_stays(place: &'static Location<'static>, asked: Ordering) -> bool {
     !pass(place, 16 + asked as u8, || format!("fence {asked:?}"))
+}
+
+/// Whether the bell at `place` is rung.
+pub fn bell_stays(place: &'static Location<'static>) -> bool {
+    !pass(place, 32, || "bell".into())
 }
 
 /// Notes a place; whether it is the weakened one.

@@ -194,9 +194,12 @@ impl Bell {
         Bell(Arc::new(Notify::new()))
     }
 
+    #[track_caller]
     pub fn ring(&self) {
-        fuse::step();
-        self.0.notify();
+        if site::bell_stays(Location::caller()) {
+            fuse::step();
+            self.0.notify();
+        }
     }
 
     /// Sleeps until it is rung. Once in a run loom may wake the sleeper without that.

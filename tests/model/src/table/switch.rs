@@ -52,6 +52,7 @@ fn version(reader: &TableReader) -> u64 {
     if !reader.read(0, &mut out).unwrap() {
         return 0;
     }
+    assert_eq!(out.len(), 8 * PAYLOAD_WORDS, "torn");
     let version = u64::from_ne_bytes(out[..8].try_into().unwrap());
     assert_eq!(out, payload(version), "torn");
     version
