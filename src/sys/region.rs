@@ -322,6 +322,36 @@ mod tests {
     }
 
     #[test]
+    fn a_region_is_reserved_in_full_and_barred_from_writers_and_from_execution() {
+        let bytes = 1 << 20;
+        let fd = create("test", bytes).unwrap();
+        let stat = fstat(&fd).unwrap();
+        assert_eq!(stat.st_mode & 0o7777, 0o400, "mode {:o}", stat.st_mode);
+        assert_eq!(
+            (stat.st_size, stat.st_blocks * 512),
+            (bytes as i64, bytes as i64)
+        );
+        let held = fcntl(&fd, FcntlArg::F_GET_SEALS).unwrap();
+        assert!(SealFlag::from_bits_retain(held).contains(seals()));
+        // F_SEAL_EXEC, which nix does not name; before Linux 6.3 there is none.
+        let release = nix::sys::utsname::uname().unwrap();
+        let release = release.release().to_string_lossy().into_owned();
+        let mut numbers = release
+            .split(['.', '-'])
+            .map_while(|part| part.parse::<u32>().ok());
+        if (numbers.next(), numbers.next()) >= (Some(6), Some(3)) {
+            assert_eq!(held & 0x20, 0x20, "it may be executed on Linux {release}");
+        } else {
+            println!("SKIPPED: Linux {release} knows no seal against execution");
+        }
+        let flags = fcntl(&fd, FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags & nix::libc::FD_CLOEXEC, nix::libc::FD_CLOEXEC);
+        let reading = read_only(fd.as_fd()).unwrap();
+        let flags = fcntl(&reading, FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags & nix::libc::FD_CLOEXEC, nix::libc::FD_CLOEXEC);
+    }
+
+    #[test]
     fn a_read_only_descriptor_cannot_be_mapped_writable() {
         let fd = create("test", 4096).unwrap();
         let reading = read_only(fd.as_fd()).unwrap();
