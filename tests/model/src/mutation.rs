@@ -16,8 +16,8 @@ use crate::site::{self, Site};
 /// Longest search of a weakened model. One that finds nothing takes as long as the search before; this is far beyond.
 const SEARCH_TIME_MAX: Duration = Duration::from_secs(240);
 
-/// Places that no model can catch, each with its reason. A place with a reason to be there is better argued by a model.
-const EXCEPTIONS: [(&str, &str); 0] = [];
+/// What a model that fails says first.
+const PANIC: &str = "panicked at";
 
 /// How a place looks in the source.
 const PLACES: [&str; 5] = [
@@ -64,10 +64,22 @@ pub fn search_weakened(model: Model, place: String) {
 pub struct Bite {
     /// The place, as people read it.
     pub place: String,
-    /// Whether it is as it should be: a model fails, or there is a reason why none can.
-    pub good: bool,
+    /// Whether a model fails without it.
+    pub missed: bool,
     /// The model and how it fails, or what is wrong.
     pub verdict: String,
+}
+
+/// Whether a model that holds also holds in a process of its own that weakens a place which does not exist: else a
+/// weakened one might fail for another reason.
+pub fn control(searches: &[Searched]) -> bool {
+    let quickest = searches.iter().min_by_key(|searched| searched.took);
+    quickest.is_some_and(|searched| {
+        matches!(
+            run_weakened(searched.model.name, "nowhere:0:0"),
+            Fate::Holds
+        )
+    })
 }
 
 /// Weakens each place that the searches passed. `workers` processes run at a time.
@@ -101,29 +113,21 @@ pub fn bite(searches: &[Searched], workers: usize) -> Vec<Bite> {
 }
 
 fn weaken(site: &Site, models: &[&Searched]) -> Bite {
-    let place = site.to_string();
-    let exception = EXCEPTIONS.iter().find(|(name, _)| *name == place);
-    for searched in models {
+    let verdict = models.iter().find_map(|searched| {
         let name = searched.model.name;
-        let (good, verdict) = match run_weakened(name, &site.place()) {
-            Fate::Holds => continue,
-            Fate::Fails(how) if exception.is_none() => (true, format!("{name}: {how}")),
-            Fate::Fails(_) => (false, format!("an exception, but {name} catches it")),
-            Fate::Lost(why) => (false, format!("{name} did not run: {why}")),
-        };
-        return Bite {
-            place,
-            good,
-            verdict,
-        };
-    }
-    let verdict = match exception {
-        Some((_, reason)) => format!("no model; {reason}"),
-        None => format!("no model misses it ({} tried)", models.len()),
-    };
+        match run_weakened(name, &site.place()) {
+            Fate::Holds => None,
+            Fate::Fails(how) => Some((true, format!("{name}: {how}"))),
+            Fate::Lost(why) => Some((false, format!("{name} did not run: {why}"))),
+        }
+    });
+    let (missed, verdict) = verdict.unwrap_or_else(|| {
+        let tried = models.len();
+        (false, format!("no model misses it ({tried} tried)"))
+    });
     Bite {
-        place,
-        good: exception.is_some(),
+        place: site.to_string(),
+        missed,
         verdict,
     }
 }
@@ -138,14 +142,18 @@ fn run_weakened(name: &str, place: &str) -> Fate {
     let started = std::env::current_exe().and_then(|program| {
         Command::new(program)
             .args(["--weaken", place, name])
+            // Its messages have to fit into a pipe that is read at the end.
+            .env("RUST_BACKTRACE", "0")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
     });
     match started.and_then(|mut child| ended(&mut child)) {
         Ok((Some(0), _)) => Fate::Holds,
-        Ok((Some(USAGE_CODE), said)) => Fate::Lost(said),
-        Ok((_, said)) => Fate::Fails(reason(&said)),
+        Ok((code, said)) if code != Some(USAGE_CODE) && said.contains(PANIC) => {
+            Fate::Fails(reason(&said))
+        }
+        Ok((code, said)) => Fate::Lost(format!("exit code {code:?}: {said}")),
         Err(error) => Fate::Lost(error.to_string()),
     }
 }
@@ -176,9 +184,7 @@ fn ended(child: &mut Child) -> std::io::Result<(Option<i32>, String)> {
 
 /// The first line of the first panic's message, cut to a column of a table.
 fn reason(said: &str) -> String {
-    let mut lines = said
-        .lines()
-        .skip_while(|line| !line.contains("panicked at"));
+    let mut lines = said.lines().skip_while(|line| !line.contains(PANIC));
     let message = lines.nth(1).unwrap_or("it died").trim();
     let end = message
         .char_indices()

@@ -18,6 +18,14 @@ pub struct Model {
     pub search: fn(),
 }
 
+/// The models that are these functions.
+macro_rules! models {
+    ($($search:ident),* $(,)?) => {
+        vec![$($crate::search::Model { name: stringify!($search), search: $search }),*]
+    };
+}
+pub(crate) use models;
+
 thread_local! {
     static RUNS: Cell<u64> = const { Cell::new(0) };
 }

@@ -4,30 +4,15 @@ use loom::thread::spawn;
 
 use super::answer::Outcome;
 use super::world::{Witness, World, settled};
-use crate::search::{Model, all, interrupted_at_most};
+use crate::search::{Model, all, interrupted_at_most, models};
 
 pub fn models() -> Vec<Model> {
-    vec![
-        Model {
-            name: "an_outcome_brings_along_what_made_it_true",
-            search: an_outcome_brings_along_what_made_it_true,
-        },
-        Model {
-            name: "an_outcome_is_final",
-            search: an_outcome_is_final,
-        },
-        Model {
-            name: "a_producer_asleep_hears_of_an_outcome",
-            search: a_producer_asleep_hears_of_an_outcome,
-        },
-        Model {
-            name: "a_producer_asleep_hears_of_every_outcome",
-            search: a_producer_asleep_hears_of_every_outcome,
-        },
-        Model {
-            name: "a_new_producer_hears_of_an_outcome_that_comes_while_it_attaches",
-            search: a_new_producer_hears_of_an_outcome_that_comes_while_it_attaches,
-        },
+    models![
+        an_outcome_brings_along_what_made_it_true,
+        an_outcome_is_final,
+        a_producer_asleep_hears_of_an_outcome,
+        a_producer_asleep_hears_of_every_outcome,
+        a_new_producer_hears_of_an_outcome_that_comes_while_it_attaches,
     ]
 }
 

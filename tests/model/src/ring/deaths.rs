@@ -12,45 +12,21 @@ use super::world::{
     World, drain, publish, publish_until, read_all, record, settled, sleep, take_until,
 };
 use crate::fuse::killed_after;
-use crate::search::{Model, killed_at_every_step};
+use crate::search::{Model, killed_at_every_step, models};
 
 /// Interruptions of a run. A full search of one killed step alone takes minutes, and there are some dozen steps.
 const INTERRUPTED_AT_MOST: Option<usize> = Some(2);
 
 pub fn models() -> Vec<Model> {
-    vec![
-        Model {
-            name: "a_killed_producer_leaves_whole_frames_and_its_successor_goes_on",
-            search: a_killed_producer_leaves_whole_frames_and_its_successor_goes_on,
-        },
-        Model {
-            name: "a_consumer_asleep_hears_of_what_a_killed_producer_left",
-            search: a_consumer_asleep_hears_of_what_a_killed_producer_left,
-        },
-        Model {
-            name: "a_successor_of_a_producer_that_died_asleep_hears_of_room",
-            search: a_successor_of_a_producer_that_died_asleep_hears_of_room,
-        },
-        Model {
-            name: "a_killed_producer_leaves_all_frames_of_a_commit_or_none",
-            search: a_killed_producer_leaves_all_frames_of_a_commit_or_none,
-        },
-        Model {
-            name: "a_killed_consumer_frees_nothing_that_it_has_not_read",
-            search: a_killed_consumer_frees_nothing_that_it_has_not_read,
-        },
-        Model {
-            name: "a_successor_of_a_consumer_that_died_asleep_hears_of_frames",
-            search: a_successor_of_a_consumer_that_died_asleep_hears_of_frames,
-        },
-        Model {
-            name: "a_producer_asleep_hears_of_room_although_the_consumer_is_killed",
-            search: a_producer_asleep_hears_of_room_although_the_consumer_is_killed,
-        },
-        Model {
-            name: "an_outcome_reaches_the_producer_although_the_consumer_is_killed",
-            search: an_outcome_reaches_the_producer_although_the_consumer_is_killed,
-        },
+    models![
+        a_killed_producer_leaves_whole_frames_and_its_successor_goes_on,
+        a_consumer_asleep_hears_of_what_a_killed_producer_left,
+        a_successor_of_a_producer_that_died_asleep_hears_of_room,
+        a_killed_producer_leaves_all_frames_of_a_commit_or_none,
+        a_killed_consumer_frees_nothing_that_it_has_not_read,
+        a_successor_of_a_consumer_that_died_asleep_hears_of_frames,
+        a_producer_asleep_hears_of_room_although_the_consumer_is_killed,
+        an_outcome_reaches_the_producer_although_the_consumer_is_killed,
     ]
 }
 

@@ -3,34 +3,16 @@
 use loom::thread::spawn;
 
 use super::world::{World, drain, publish, record};
-use crate::search::{Model, all};
+use crate::search::{Model, all, models};
 
 pub fn models() -> Vec<Model> {
-    vec![
-        Model {
-            name: "frames_come_once_in_order_and_whole",
-            search: frames_come_once_in_order_and_whole,
-        },
-        Model {
-            name: "frames_of_one_commit_come_all_or_none",
-            search: frames_of_one_commit_come_all_or_none,
-        },
-        Model {
-            name: "the_end_comes_after_all_frames",
-            search: the_end_comes_after_all_frames,
-        },
-        Model {
-            name: "the_end_said_by_the_supervisor_comes_after_all_frames",
-            search: the_end_said_by_the_supervisor_comes_after_all_frames,
-        },
-        Model {
-            name: "a_snapshot_shows_no_head_beyond_the_tail_and_no_end_before_it",
-            search: a_snapshot_shows_no_head_beyond_the_tail_and_no_end_before_it,
-        },
-        Model {
-            name: "a_new_generation_is_never_taken_for_a_violation",
-            search: a_new_generation_is_never_taken_for_a_violation,
-        },
+    models![
+        frames_come_once_in_order_and_whole,
+        frames_of_one_commit_come_all_or_none,
+        the_end_comes_after_all_frames,
+        the_end_said_by_the_supervisor_comes_after_all_frames,
+        a_snapshot_shows_no_head_beyond_the_tail_and_no_end_before_it,
+        a_new_generation_is_never_taken_for_a_violation,
     ]
 }
 

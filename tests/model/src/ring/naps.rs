@@ -7,70 +7,28 @@ use super::nap::Depth;
 use super::world::{
     Witness, World, drain, publish, publish_until, read_all, record, settled, sleep, take_until,
 };
-use crate::search::{Model, all, interrupted_at_most};
+use crate::search::{Model, all, interrupted_at_most, models};
 
 /// Interruptions of a run where a model has several naps in a row. A full search of those takes minutes to hours; each
 /// has a sibling with one nap that is searched in full.
 const INTERRUPTED_AT_MOST: usize = 3;
 
 pub fn models() -> Vec<Model> {
-    vec![
-        Model {
-            name: "a_consumer_asleep_hears_of_every_frame",
-            search: a_consumer_asleep_hears_of_every_frame,
-        },
-        Model {
-            name: "a_consumer_asleep_hears_of_a_frame",
-            search: a_consumer_asleep_hears_of_a_frame,
-        },
-        Model {
-            name: "a_producer_asleep_hears_of_room_each_time",
-            search: a_producer_asleep_hears_of_room_each_time,
-        },
-        Model {
-            name: "a_producer_asleep_hears_of_room",
-            search: a_producer_asleep_hears_of_room,
-        },
-        Model {
-            name: "both_sides_sleep_whenever_they_can",
-            search: both_sides_sleep_whenever_they_can,
-        },
-        Model {
-            name: "frames_that_were_gathered_wake_when_they_are_handed_over",
-            search: frames_that_were_gathered_wake_when_they_are_handed_over,
-        },
-        Model {
-            name: "a_busy_consumer_hears_of_many_frames",
-            search: a_busy_consumer_hears_of_many_frames,
-        },
-        Model {
-            name: "a_busy_consumer_hears_of_an_urgent_frame",
-            search: a_busy_consumer_hears_of_an_urgent_frame,
-        },
-        Model {
-            name: "a_nap_is_not_taken_for_the_one_before",
-            search: a_nap_is_not_taken_for_the_one_before,
-        },
-        Model {
-            name: "a_producer_that_waits_for_less_room_now_hears_of_it",
-            search: a_producer_that_waits_for_less_room_now_hears_of_it,
-        },
-        Model {
-            name: "a_producer_that_waits_for_answers_now_hears_of_them",
-            search: a_producer_that_waits_for_answers_now_hears_of_them,
-        },
-        Model {
-            name: "a_consumer_asleep_hears_of_a_resync_and_sees_why",
-            search: a_consumer_asleep_hears_of_a_resync_and_sees_why,
-        },
-        Model {
-            name: "a_consumer_asleep_hears_of_the_end",
-            search: a_consumer_asleep_hears_of_the_end,
-        },
-        Model {
-            name: "a_consumer_asleep_hears_of_the_end_from_the_supervisor",
-            search: a_consumer_asleep_hears_of_the_end_from_the_supervisor,
-        },
+    models![
+        a_consumer_asleep_hears_of_every_frame,
+        a_consumer_asleep_hears_of_a_frame,
+        a_producer_asleep_hears_of_room_each_time,
+        a_producer_asleep_hears_of_room,
+        both_sides_sleep_whenever_they_can,
+        frames_that_were_gathered_wake_when_they_are_handed_over,
+        a_busy_consumer_hears_of_many_frames,
+        a_busy_consumer_hears_of_an_urgent_frame,
+        a_nap_is_not_taken_for_the_one_before,
+        a_producer_that_waits_for_less_room_now_hears_of_it,
+        a_producer_that_waits_for_answers_now_hears_of_them,
+        a_consumer_asleep_hears_of_a_resync_and_sees_why,
+        a_consumer_asleep_hears_of_the_end,
+        a_consumer_asleep_hears_of_the_end_from_the_supervisor,
     ]
 }
 

@@ -9,25 +9,16 @@ use super::slots::{
 };
 use super::sync::{Memory, ReadRegion, WORD_BYTES, WriteRegion};
 use crate::fuse::killed_after;
-use crate::search::{Model, all, killed_at_every_step};
+use crate::search::{Model, all, killed_at_every_step, models};
 
 /// Words of a payload. They lie in the fronts of the copies; a longer one goes on in the rests, between the same fences.
 const PAYLOAD_WORDS: usize = 2;
 
 pub fn models() -> Vec<Model> {
-    vec![
-        Model {
-            name: "a_slot_is_never_read_torn",
-            search: a_slot_is_never_read_torn,
-        },
-        Model {
-            name: "a_killed_writer_leaves_the_state_before_or_after",
-            search: a_killed_writer_leaves_the_state_before_or_after,
-        },
-        Model {
-            name: "a_slot_that_is_handed_out_is_empty_or_whole",
-            search: a_slot_that_is_handed_out_is_empty_or_whole,
-        },
+    models![
+        a_slot_is_never_read_torn,
+        a_killed_writer_leaves_the_state_before_or_after,
+        a_slot_that_is_handed_out_is_empty_or_whole,
     ]
 }
 
