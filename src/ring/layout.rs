@@ -246,6 +246,21 @@ mod tests {
         }
     }
 
+    /// Words that different sides write, or that one side reads for different reasons.
+    #[test]
+    fn control_words_lie_two_cache_lines_apart() {
+        use {consumer_region as c, producer_region as p, supervisor_page as s};
+        let regions: [&[usize]; 3] = [
+            &[s::ANSWERS, s::GENERATION, s::CLOSED],
+            &[p::TAIL, p::CLOSED, p::NAP, p::RESYNC, p::SLOTS_BYTE / 8],
+            &[c::HEAD, c::NAP, c::ANSWERED, c::ANSWERS],
+        ];
+        for words in regions {
+            let lines: Vec<usize> = words.iter().map(|word| word * 8 / 128).collect();
+            assert!(lines.is_sorted_by(|a, b| a < b), "{words:?}");
+        }
+    }
+
     #[test]
     fn sizes_that_no_ring_can_have_are_refused() {
         let good = Geometry {
@@ -279,21 +294,6 @@ mod tests {
             },
         ] {
             assert!(!bad.is_possible(), "{bad:?}");
-        }
-    }
-
-    /// Words that different sides write, or that one side reads for different reasons.
-    #[test]
-    fn control_words_lie_two_cache_lines_apart() {
-        use {consumer_region as c, producer_region as p, supervisor_page as s};
-        let regions: [&[usize]; 3] = [
-            &[s::ANSWERS, s::GENERATION, s::CLOSED],
-            &[p::TAIL, p::CLOSED, p::NAP, p::RESYNC, p::SLOTS_BYTE / 8],
-            &[c::HEAD, c::NAP, c::ANSWERED, c::ANSWERS],
-        ];
-        for words in regions {
-            let lines: Vec<usize> = words.iter().map(|word| word * 8 / 128).collect();
-            assert!(lines.is_sorted_by(|a, b| a < b), "{words:?}");
         }
     }
 
