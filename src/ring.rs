@@ -22,6 +22,7 @@ mod nap;
 mod owner;
 mod page;
 mod producer;
+mod spin;
 mod sync;
 #[cfg(test)]
 mod tests;

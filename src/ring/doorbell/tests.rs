@@ -393,6 +393,60 @@ async fn a_wait_for_nothing_ends_at_its_deadline_in_either_depth() {
 }
 
 #[tokio::test]
+async fn a_look_finds_what_comes_while_it_lasts_without_a_nap() {
+    let (_owner, mut producer, mut consumer) = ring(64);
+    let mut waiter = Waiter::new().unwrap();
+    waiter.add_consumer(&consumer).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = producer.try_publish(&[b"a"], false);
+            }
+        });
+        // As after a second of work; on a machine that is busy elsewhere a look may be over before a frame comes.
+        let found = std::iter::repeat_with(|| {
+            waiter.awake_since.set(Instant::now() - BACKSTOP);
+            waiter.spin.ended(true);
+            drain(&mut consumer);
+            waiter.spin()
+        });
+        let found = found.take(1_000_000).any(|found| found);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(found);
+    });
+    assert!(rings(consumer.sleeper().bell()) == 0, "nobody slept");
+}
+
+#[tokio::test]
+async fn a_look_without_success_is_the_last_until_work_is_found_at_once_again() {
+    let (_owner, mut producer, mut consumer) = ring(8);
+    let mut waiter = Waiter::new().unwrap();
+    waiter.add_consumer(&consumer).unwrap();
+    waiter.awake_since.set(Instant::now() - BACKSTOP);
+    waiter.spin.ended(true);
+    assert!(!waiter.spin());
+    assert_eq!(waiter.spin.grant(BACKSTOP), Duration::ZERO);
+    producer.try_publish(&[b"a"], false).unwrap();
+    assert_eq!(waiter.wait(BACKSTOP).await, Woken::Bell);
+    assert_ne!(waiter.spin.grant(BACKSTOP), Duration::ZERO);
+    assert_eq!(drain(&mut consumer), 1);
+}
+
+#[tokio::test]
+async fn sleep_earns_no_look_even_if_the_wait_was_cancelled() {
+    let (_owner, _producer, consumer) = ring(8);
+    let mut waiter = Waiter::new().unwrap();
+    waiter.add_consumer(&consumer).unwrap();
+    let began = Instant::now();
+    tokio::select! {
+        _ = waiter.wait(BACKSTOP) => panic!("there is nothing"),
+        () = tokio::time::sleep(Duration::from_millis(20)) => {}
+    }
+    assert!(waiter.awake_since.get() - began >= Duration::from_millis(20));
+}
+
+#[tokio::test]
 async fn a_busy_waiter_takes_what_the_timer_finds() {
     let (_owner, mut producer, mut consumer) = ring(64);
     let mut waiter = Waiter::new().unwrap();
