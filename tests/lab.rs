@@ -14,6 +14,8 @@ mod journal_full;
 #[path = "it/node.rs"]
 #[allow(dead_code)]
 mod node;
+#[path = "fault/ring/mod.rs"]
+mod ring;
 #[path = "fault/stand.rs"]
 mod stand;
 #[path = "fault/storm.rs"]
@@ -60,7 +62,7 @@ struct Case {
     run: fn(Form) -> Verdict,
 }
 
-const CASES: [Case; 4] = [
+const CASES: &[Case] = &[
     Case {
         names: ["storm", "R1"],
         what: "kill -9 of every process in turn, the supervisor too, under load",
@@ -81,6 +83,11 @@ const CASES: [Case; 4] = [
         what: "a full journal refuses new alarms; their devices are not answered, tracks go on",
         run: journal_full::run,
     },
+    Case {
+        names: ["ring-storm", "R1"],
+        what: "kill -9 of either side of a ring at any instant, with a private ledger",
+        run: ring::storm::run,
+    },
 ];
 
 struct Asked {
@@ -91,6 +98,9 @@ struct Asked {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(ring::CHILD) {
+        return ring::child_main();
+    }
     let asked = match asked() {
         Ok(asked) => asked,
         Err(wrong) => {
@@ -99,7 +109,7 @@ fn main() -> ExitCode {
         }
     };
     if asked.list {
-        for case in &CASES {
+        for case in CASES {
             println!("{:<14} {:<6} {}", case.names[0], case.names[1], case.what);
         }
         return ExitCode::SUCCESS;
