@@ -13,6 +13,7 @@ mod dispatched;
 mod dispatcher;
 mod drive;
 mod exposition;
+mod fuzz_corpus;
 mod mailbox;
 mod mosquitto;
 mod node;
