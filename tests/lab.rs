@@ -9,6 +9,9 @@
 mod broker_away;
 #[path = "fault/drain.rs"]
 mod drain;
+#[path = "../fuzz/harness/mod.rs"]
+#[allow(dead_code)]
+mod harness;
 #[path = "fault/journal_full.rs"]
 mod journal_full;
 #[path = "it/node.rs"]
@@ -20,6 +23,9 @@ mod ring;
 mod stand;
 #[path = "fault/storm.rs"]
 mod storm;
+#[path = "it/terminal.rs"]
+#[allow(dead_code)]
+mod terminal;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -87,6 +93,16 @@ const CASES: &[Case] = &[
         names: ["ring-storm", "R1"],
         what: "kill -9 of either side of a ring at any instant, with a private ledger",
         run: ring::storm::run,
+    },
+    Case {
+        names: ["ring-hostile", "S2"],
+        what: "a producer in foreign hands: its ring is given up, its consumer and other rings are not touched",
+        run: ring::hostile::run,
+    },
+    Case {
+        names: ["ring-taken-over", "S2"],
+        what: "the ring of a running ingest is scribbled over: a fresh one, nothing lost, no other sensor notices",
+        run: ring::taken_over::run,
     },
 ];
 

@@ -2,12 +2,16 @@
 //! does what the first message there says.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
+use nix::unistd::Uid;
 use ringway::sys::control::Channel;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{consumer, producer};
+use super::attempt::Whose;
+use super::{attack, attempt, consumer, producer, server};
 
 /// First argument of such a child.
 pub const CHILD: &str = "ring-child";
@@ -19,6 +23,12 @@ pub enum Task {
     Produce(producer::Task),
     /// Take until killed.
     Consume(consumer::Task),
+    /// Take from an honest and a hostile ring, which the control channel brings.
+    Serve,
+    /// Be a hostile producer.
+    Attack(attack::Task),
+    /// Ask the kernel for what it must refuse; there is no ledger, the answer goes over the control channel.
+    Attempt(Whose),
 }
 
 /// What a child does; it ends by being killed, or with a fault in its ledger.
@@ -31,6 +41,9 @@ pub fn main() -> ExitCode {
     match task {
         Task::Produce(task) => producer::run(task, fds),
         Task::Consume(task) => consumer::run(task, fds),
+        Task::Serve => server::run(fds, channel),
+        Task::Attack(task) => attack::run(task, fds),
+        Task::Attempt(whose) => attempt::run(whose, fds, &channel),
     }
     ExitCode::SUCCESS
 }
@@ -45,8 +58,17 @@ impl Worker {
     /// Starts a process that waits for its task. Done ahead of time, so that between a death and its successor lies one
     /// message and not the loading of a program.
     pub fn start() -> Worker {
+        Worker::start_as(None)
+    }
+
+    /// As [`Worker::start`], as another user.
+    pub fn start_as(uid: Option<Uid>) -> Worker {
         let (ours, theirs) = Channel::pair().unwrap();
-        let process = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        if let Some(uid) = uid {
+            command.uid(uid.as_raw()).gid(uid.as_raw());
+        }
+        let process = command
             .arg(CHILD)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
@@ -60,7 +82,23 @@ impl Worker {
 
     /// Hands over the task.
     pub fn begin(&self, task: Task, fds: &[BorrowedFd<'_>]) {
-        self.channel.send(&task, fds).unwrap();
+        self.send(&task, fds);
+    }
+
+    /// Sends something more.
+    pub fn send<M: Serialize>(&self, message: &M, fds: &[BorrowedFd<'_>]) {
+        self.channel.send(message, fds).unwrap();
+    }
+
+    /// What the child answers to its task.
+    pub fn answer<M: DeserializeOwned>(&self) -> M {
+        let (answer, _) = self.channel.recv().unwrap().expect("a child that lives");
+        answer
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().unwrap()
     }
 
     /// Sends KILL and returns; the process is dead when [`Worker::reap`] returns.

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use ringway::ring::{BACKSTOP, Consumer, Outcome, RingFds, Waiter, Woken};
+use ringway::ring::{BACKSTOP, Consumer, RingFds, Waiter, Woken};
 use ringway::sys::clock;
 use serde::{Deserialize, Serialize};
 
@@ -59,11 +59,9 @@ async fn take(task: Task, fds: RingFds, ledger: &Ledger) {
         let mut waiter = Waiter::new().unwrap();
         waiter.add_consumer(&consumer).unwrap();
         let mut life = Life {
-            consumer,
+            taker: Taker::new(consumer, ledger),
             waiter,
-            ledger,
             pace: task.pace,
-            record: Vec::new(),
         };
         for round in 1u64.. {
             if let Err((fault, at)) = life.round().await {
@@ -73,67 +71,90 @@ async fn take(task: Task, fds: RingFds, ledger: &Ledger) {
                 break;
             }
         }
-        resume_at = life.consumer.head();
+        resume_at = life.taker.consumer.head();
     }
 }
 
-/// What is wrong, and at which sequence.
-type Wrong = (Fault, u64);
-
 struct Life<'a> {
-    consumer: Consumer,
+    taker: Taker<'a>,
     waiter: Waiter,
-    ledger: &'a Ledger,
     pace: Pace,
-    record: Vec<u8>,
 }
 
 impl Life<'_> {
     /// Takes a batch, or waits for one.
     async fn round(&mut self) -> Result<(), Wrong> {
+        if self.taker.batch()? > 0 {
+            return Ok(());
+        }
+        let ledger = self.taker.ledger;
+        if self.pace != Pace::Nap {
+            ledger.enter(Phase::Polling);
+            tokio::task::yield_now().await;
+            std::thread::yield_now();
+            return Ok(());
+        }
+        ledger.napped();
+        ledger.enter(Phase::Napping);
+        let woken = self.waiter.wait(BACKSTOP).await;
+        ledger.enter(Phase::Between);
+        if woken == Woken::Deadline {
+            self.taker.after_backstop()?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong, and at which sequence.
+pub type Wrong = (Fault, u64);
+
+/// Takes whole messages from an honest ring.
+pub struct Taker<'a> {
+    pub consumer: Consumer,
+    ledger: &'a Ledger,
+    record: Vec<u8>,
+}
+
+impl<'a> Taker<'a> {
+    pub fn new(consumer: Consumer, ledger: &'a Ledger) -> Taker<'a> {
+        Taker {
+            consumer,
+            ledger,
+            record: Vec::new(),
+        }
+    }
+
+    /// Takes a batch, answers it and frees it; returns its frames.
+    pub fn batch(&mut self) -> Result<u64, Wrong> {
         self.ledger.enter(Phase::Draining);
         let head = self.consumer.head();
-        let available = self.available()?;
-        if available == 0 {
-            return self.empty().await;
-        }
-        let end = head + available;
+        let end = head + self.available()?;
         let mut firsts = Vec::new();
         let mut seq = head;
-        while seq < end && seq - head < BATCH_FRAMES {
-            if !self.ledger.has_room_for(seq + FRAMES_MAX) {
-                self.ledger.enter(Phase::Polling);
-                std::thread::yield_now();
-                break;
-            }
+        while seq < end && seq - head < BATCH_FRAMES && self.ledger.has_room_for(seq + FRAMES_MAX) {
             firsts.push(seq);
             seq = self.message(seq, end)?;
+        }
+        if seq == head {
+            return Ok(0);
         }
         self.ledger.enter(Phase::Answering);
         let answers = u64::from(self.consumer.identity().geometry.answers);
         for first in firsts {
-            let outcome = if message::is_accepted(first) {
-                Outcome::Accepted
-            } else {
-                Outcome::Refused
-            };
             self.consumer
-                .set_outcome((first % answers) as u32, first, outcome);
+                .set_outcome((first % answers) as u32, first, message::outcome(first));
         }
         self.consumer.advance(seq);
         self.consumer.wake_producer();
-        Ok(())
+        Ok(seq - head)
     }
 
     /// Takes the message that begins there; returns the sequence after it.
     fn message(&mut self, first: u64, end: u64) -> Result<u64, Wrong> {
         let head = self.frame(first)?;
-        if head.part != 0 {
-            return Err((Fault::Split, first));
-        }
         let after = first + u64::from(head.parts);
         // The whole message was committed by the store that committed its first frame.
-        if after > end {
+        if head.part != 0 || after > end {
             return Err((Fault::Split, first));
         }
         for seq in first + 1..after {
@@ -164,18 +185,9 @@ impl Life<'_> {
         Ok(head)
     }
 
-    async fn empty(&mut self) -> Result<(), Wrong> {
-        if self.pace != Pace::Nap {
-            self.ledger.enter(Phase::Polling);
-            tokio::task::yield_now().await;
-            std::thread::yield_now();
-            return Ok(());
-        }
-        self.ledger.napped();
-        self.ledger.enter(Phase::Napping);
-        let woken = self.waiter.wait(BACKSTOP).await;
-        self.ledger.enter(Phase::Between);
-        if woken == Woken::Deadline && self.available()? > 0 {
+    /// Looks whether something lay there all the time that was just slept.
+    fn after_backstop(&mut self) -> Result<(), Wrong> {
+        if self.available()? > 0 {
             let head = self.look_at(self.consumer.head())?;
             let now_us = clock::monotonic_ns() / 1_000;
             if now_us - head.published_us > OLD_US {

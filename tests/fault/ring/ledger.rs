@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use ringway::ring::Violation;
 use ringway::sys::region::{self, WriteRegion};
 
 /// Frames that can be noted before the parent has checked them.
@@ -17,6 +18,8 @@ const FAULT: usize = 1;
 const FAULT_AT: usize = 2;
 const SLEPT_THROUGH: usize = 3;
 const NAPS: usize = 4;
+const VIOLATION: usize = 5;
+const SERVING: usize = 6;
 const CHECKED: usize = 8;
 const FIRST_NOTE: usize = 16;
 
@@ -97,6 +100,39 @@ impl Fault {
     ];
 }
 
+/// A [`Violation`] without its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum ViolationKind {
+    Tail = 1,
+    Sequence = 2,
+    Generation = 3,
+    Length = 4,
+    Checksum = 5,
+}
+
+impl ViolationKind {
+    const ALL: [ViolationKind; 5] = [
+        ViolationKind::Tail,
+        ViolationKind::Sequence,
+        ViolationKind::Generation,
+        ViolationKind::Length,
+        ViolationKind::Checksum,
+    ];
+}
+
+impl From<Violation> for ViolationKind {
+    fn from(violation: Violation) -> ViolationKind {
+        match violation {
+            Violation::Tail { .. } => ViolationKind::Tail,
+            Violation::Sequence { .. } => ViolationKind::Sequence,
+            Violation::Generation { .. } => ViolationKind::Generation,
+            Violation::Length { .. } => ViolationKind::Length,
+            Violation::Checksum { .. } => ViolationKind::Checksum,
+        }
+    }
+}
+
 /// A child's ledger, as the child and the parent have it.
 pub struct Ledger {
     region: WriteRegion,
@@ -170,14 +206,47 @@ impl Ledger {
         if note >> 8 == seq { note & 255 } else { 0 }
     }
 
+    /// Checks that the frames of a range were taken; returns how often one was taken again.
+    ///
+    /// # Errors
+    /// The sequence of the first one that was not.
+    pub fn check(&self, free: std::ops::Range<u64>) -> Result<u64, u64> {
+        let end = free.end;
+        let mut again = 0;
+        for seq in free {
+            again += self.taken(seq).checked_sub(1).ok_or(seq)?;
+        }
+        self.region.store(CHECKED, end, Release);
+        Ok(again)
+    }
+
     /// Whether a frame may be taken before the parent has checked more.
     pub fn has_room_for(&self, seq: u64) -> bool {
         seq < self.region.load(CHECKED, Acquire) + NOTES
     }
 
-    /// The parent needs no note before `seq` any more.
-    pub fn set_checked(&self, seq: u64) {
-        self.region.store(CHECKED, seq, Release);
+    /// Notes that a hostile producer was found out; `birth` tells whose ring it was.
+    pub fn note_violation(&self, birth: u64, kind: ViolationKind) {
+        self.region
+            .store(VIOLATION, birth << 8 | kind as u64, Release);
+    }
+
+    /// What was found on the ring of that birth.
+    pub fn violation(&self, birth: u64) -> Option<ViolationKind> {
+        let word = self.region.load(VIOLATION, Acquire);
+        let kinds = ViolationKind::ALL.into_iter();
+        kinds
+            .filter(|_| word >> 8 == birth)
+            .find(|kind| *kind as u64 == word & 255)
+    }
+
+    /// Notes which ring the consumer reads beside the honest one.
+    pub fn note_serving(&self, birth: u64) {
+        self.region.store(SERVING, birth, Release);
+    }
+
+    pub fn serving(&self) -> u64 {
+        self.region.load(SERVING, Acquire)
     }
 }
 

@@ -3,6 +3,8 @@
 //! Every frame can be checked without knowing any other one, and none can be mistaken for another: a slot that mixes two
 //! frames is found even if its checksum were not looked at.
 
+use ringway::ring::Outcome;
+
 /// Bytes of a frame without filler: sequence, life, time, part, parts, length.
 pub const HEAD_BYTES: usize = 24;
 
@@ -78,9 +80,14 @@ impl Head {
     }
 }
 
-/// Whether the consumer accepts the message that begins there, or refuses it: both sides know.
-pub fn is_accepted(first_seq: u64) -> bool {
-    !first_seq
+/// What the consumer answers to the message that begins there: both sides know.
+pub fn outcome(first_seq: u64) -> Outcome {
+    if first_seq
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
         .is_multiple_of(3)
+    {
+        Outcome::Refused
+    } else {
+        Outcome::Accepted
+    }
 }

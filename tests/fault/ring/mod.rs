@@ -3,11 +3,16 @@
 //!
 //! The test program starts itself again for each child, so that both sides run the same sources as the product does.
 
+mod attack;
+mod attempt;
 mod child;
 mod consumer;
+pub mod hostile;
 mod ledger;
 mod message;
 mod producer;
+mod server;
 pub mod storm;
+pub mod taken_over;
 
 pub use child::{CHILD, main as child_main};

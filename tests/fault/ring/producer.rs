@@ -211,11 +211,7 @@ impl<'a> Life<'a> {
             && end <= head
         {
             let word = self.producer.outcome((first % answers) as u32);
-            let right = if message::is_accepted(first) {
-                Outcome::Accepted
-            } else {
-                Outcome::Refused
-            };
+            let right = message::outcome(first);
             if word.first_seq() < first || word.first_seq() == first && word.outcome() != right {
                 return Err((Fault::Answer, first));
             }

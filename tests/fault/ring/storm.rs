@@ -397,15 +397,11 @@ impl Pair {
     /// What is free must have been taken.
     fn check_notes(&mut self) -> Result<(), String> {
         let head = self.owner.head();
-        for seq in self.checked..head {
-            match self.taken(seq) {
-                0 => return Err(format!("lost: frame {seq} is free and was never taken")),
-                times => self.tally.taken_again += times - 1,
-            }
-        }
+        let again = self.consumer.ledger.check(self.checked..head);
+        self.tally.taken_again +=
+            again.map_err(|seq| format!("lost: frame {seq} is free and was never taken"))?;
         self.tally.frames += head - self.checked;
         self.checked = head;
-        self.consumer.ledger.set_checked(head);
         Ok(())
     }
 
