@@ -100,6 +100,11 @@ const CASES: &[Case] = &[
         run: ring::hostile::run,
     },
     Case {
+        names: ["ring-images", "S2"],
+        what: "random images of a ring and of a state table: nothing panics, nothing false is accepted",
+        run: ring::images::run,
+    },
+    Case {
         names: ["ring-taken-over", "S2"],
         what: "the ring of a running ingest is scribbled over: a fresh one, nothing lost, no other sensor notices",
         run: ring::taken_over::run,

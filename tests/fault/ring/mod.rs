@@ -8,6 +8,7 @@ mod attempt;
 mod child;
 mod consumer;
 pub mod hostile;
+pub mod images;
 mod ledger;
 mod message;
 mod producer;
