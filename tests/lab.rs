@@ -17,6 +17,9 @@ mod drain;
 mod fail_points;
 #[path = "fault/guests.rs"]
 mod guests;
+#[path = "../fuzz/harness/mod.rs"]
+#[allow(dead_code)]
+mod harness;
 #[path = "fault/journal_full.rs"]
 mod journal_full;
 #[path = "fault/memory.rs"]
@@ -26,6 +29,8 @@ mod memory;
 mod node;
 #[path = "fault/owed.rs"]
 mod owed;
+#[path = "fault/ring/mod.rs"]
+mod ring;
 #[path = "fault/stand.rs"]
 mod stand;
 #[path = "fault/storm.rs"]
@@ -139,6 +144,30 @@ const CASES: &[Case] = &[
         what: "the classifier killed again and again while alarms are raised: none false, no clear missing",
         run: memory::run,
     },
+    Case {
+        name: "ring-storm",
+        promises: &["R1"],
+        what: "kill -9 of either side of a ring at any instant, with a private ledger",
+        run: ring::storm::run,
+    },
+    Case {
+        name: "ring-hostile",
+        promises: &["S2"],
+        what: "a producer in foreign hands: its ring is given up, its consumer and other rings are not touched",
+        run: ring::hostile::run,
+    },
+    Case {
+        name: "ring-images",
+        promises: &["S2"],
+        what: "random images of a ring and of a state table: nothing panics, nothing false is accepted",
+        run: ring::images::run,
+    },
+    Case {
+        name: "ring-taken-over",
+        promises: &["S2"],
+        what: "the ring of a running ingest is scribbled over: a fresh one, nothing lost, no other sensor notices",
+        run: ring::taken_over::run,
+    },
 ];
 
 struct Asked {
@@ -149,6 +178,9 @@ struct Asked {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(ring::CHILD) {
+        return ring::child_main();
+    }
     let asked = match asked() {
         Ok(asked) => asked,
         Err(wrong) => {

@@ -293,7 +293,11 @@ impl Sleeper for Side {
         mine.store(consumer_region::WAKE_AT, cursor + frames, Ordering::Relaxed);
         let nap = mine.load(consumer_region::NAP, Ordering::Relaxed);
         // Release: pairs with the acquire load in `Producer::wake_consumer`; `wake_at` is stored before.
-        mine.store(consumer_region::NAP, (nap + 1) | 1, Ordering::Release);
+        mine.store(
+            consumer_region::NAP,
+            nap.wrapping_add(1) | 1,
+            Ordering::Release,
+        );
         // Partner: the fence in `Producer::wake_consumer`.
         fence(Ordering::SeqCst);
         !self.has_work()

@@ -30,10 +30,11 @@ pub(super) trait Sleeper: Send + Sync {
     fn bell(&self) -> &Bell;
 }
 
-/// Ends a nap: the own one, or one that a predecessor died in.
+/// Ends a nap: the own one, or one that a predecessor died in. The count wraps: a predecessor that was taken over may
+/// have left any number.
 pub(super) fn nap_end(region: &WriteRegion, nap_word: usize) {
     let nap = region.load(nap_word, Ordering::Relaxed);
     if !nap.is_multiple_of(2) {
-        region.store(nap_word, nap + 1, Ordering::Relaxed);
+        region.store(nap_word, nap.wrapping_add(1), Ordering::Relaxed);
     }
 }

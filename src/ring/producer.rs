@@ -331,7 +331,11 @@ impl Sleeper for Side {
         );
         let nap = mine.load(producer_region::NAP, Ordering::Relaxed);
         // Release: pairs with the acquire load in `Consumer::wake_producer`; what is waited for is stored before.
-        mine.store(producer_region::NAP, (nap + 1) | 1, Ordering::Release);
+        mine.store(
+            producer_region::NAP,
+            nap.wrapping_add(1) | 1,
+            Ordering::Release,
+        );
         // Partner: the fence in `Consumer::wake_producer`; see `wake_consumer`.
         fence(Ordering::SeqCst);
         let enough_room = wake_at <= self.theirs.load(consumer_region::HEAD, Ordering::Acquire);

@@ -14,6 +14,7 @@ mod dispatcher;
 mod drive;
 mod exposition;
 mod fail_points;
+mod fuzz_corpus;
 mod mailbox;
 mod mosquitto;
 mod node;
