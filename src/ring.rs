@@ -23,6 +23,7 @@ mod owner;
 mod page;
 mod position;
 mod producer;
+mod spin;
 mod sync;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::error::AttachError;
@@ -25,9 +26,9 @@ pub struct RingFds {
     pub producer_region: OwnedFd,
     /// C-region, writable for the consumer only.
     pub consumer_region: OwnedFd,
-    /// Wakes the consumer.
+    /// Wakes the consumer: to be rung by the producer, to be waited on by the consumer.
     pub consumer_bell: OwnedFd,
-    /// Wakes the producer.
+    /// Wakes the producer: to be rung by the consumer, to be waited on by the producer.
     pub producer_bell: OwnedFd,
 }
 
@@ -123,6 +124,40 @@ pub(super) struct Descriptors {
     supervisor_page: OwnedFd,
     producer_region: OwnedFd,
     consumer_region: OwnedFd,
+    consumer_ear: Ear,
+    producer_ear: Ear,
+}
+
+/// The place where a bell is heard: an epoll set of everything that is rung for one side.
+///
+/// Flags and count of an eventfd belong to the file and not to a descriptor: who has one may fill it and make it block
+/// whoever rings next. So no two processes ever ring the same one, dead ones included: the supervisor has its own, each
+/// life of the other side gets a fresh one, and who listens has the set and not what is in it. An eventfd leaves the set
+/// by itself when the last process that has it ends.
+struct Ear(Epoll);
+
+impl Ear {
+    /// A set with one eventfd in it, for the supervisor.
+    fn new() -> io::Result<(Ear, Bell)> {
+        let ear = Ear(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
+        let own = ear.ringer()?.into();
+        Ok((ear, own))
+    }
+
+    /// One more eventfd that is heard here.
+    fn ringer(&self) -> io::Result<OwnedFd> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let ringer = EventFd::from_value_and_flags(0, flags)?;
+        // By edge or not is the same here: nobody takes events out of the set, and each ring is an edge of the set.
+        self.0
+            .add(&ringer, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        Ok(ringer.into())
+    }
+
+    /// For the side that listens.
+    fn listener(&self) -> io::Result<OwnedFd> {
+        self.0.0.try_clone()
+    }
 }
 
 impl RingOwner {
@@ -136,10 +171,14 @@ impl RingOwner {
         }
         let (producer_bytes, consumer_bytes) =
             (geometry.producer_bytes(), geometry.consumer_bytes());
+        let (consumer_ear, consumer_bell) = Ear::new()?;
+        let (producer_ear, producer_bell) = Ear::new()?;
         let descriptors = Descriptors {
             supervisor_page: region::create("ringway-ring-s", supervisor_page::BYTES)?,
             producer_region: region::create("ringway-ring-p", producer_bytes)?,
             consumer_region: region::create("ringway-ring-c", consumer_bytes)?,
+            consumer_ear,
+            producer_ear,
         };
         Ok(RingOwner::begin(
             Identity {
@@ -150,12 +189,12 @@ impl RingOwner {
             WriteRegion::map(descriptors.supervisor_page.as_fd(), supervisor_page::BYTES)?,
             ReadRegion::map(descriptors.producer_region.as_fd(), producer_bytes)?,
             ReadRegion::map(descriptors.consumer_region.as_fd(), consumer_bytes)?,
-            [bell()?, bell()?],
+            [consumer_bell, producer_bell],
             descriptors,
         ))
     }
 
-    /// Descriptors for a producer: only the P-region can be mapped writable through them.
+    /// Descriptors for one producer: only the P-region can be mapped writable through them, and its bell is nobody else's.
     ///
     /// # Errors
     /// `Region` for what the kernel says, such as no free descriptors.
@@ -165,12 +204,12 @@ impl RingOwner {
             supervisor_page: region::read_only(own.supervisor_page.as_fd())?,
             producer_region: own.producer_region.try_clone()?,
             consumer_region: region::read_only(own.consumer_region.as_fd())?,
-            consumer_bell: self.consumer_bell.as_fd().try_clone_to_owned()?,
-            producer_bell: self.producer_bell.as_fd().try_clone_to_owned()?,
+            consumer_bell: own.consumer_ear.ringer()?,
+            producer_bell: own.producer_ear.listener()?,
         })
     }
 
-    /// Descriptors for a consumer: only the C-region can be mapped writable through them.
+    /// Descriptors for one consumer: only the C-region can be mapped writable through them, and its bell is nobody else's.
     ///
     /// # Errors
     /// `Region` for what the kernel says, such as no free descriptors.
@@ -180,14 +219,8 @@ impl RingOwner {
             supervisor_page: region::read_only(own.supervisor_page.as_fd())?,
             producer_region: region::read_only(own.producer_region.as_fd())?,
             consumer_region: own.consumer_region.try_clone()?,
-            consumer_bell: self.consumer_bell.as_fd().try_clone_to_owned()?,
-            producer_bell: self.producer_bell.as_fd().try_clone_to_owned()?,
+            consumer_bell: own.consumer_ear.listener()?,
+            producer_bell: own.producer_ear.ringer()?,
         })
     }
-}
-
-fn bell() -> io::Result<Bell> {
-    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let fd: OwnedFd = EventFd::from_value_and_flags(0, flags)?.into();
-    Ok(fd.into())
 }

@@ -2,12 +2,14 @@
 //!
 //! A wake is the dear part of a hand-over: 7 to 9 us for the waker and 15 to 20 us until the sleeper runs, measured
 //! before any of this was written. So who is idle is woken by the first frame, and who is busy sleeps for
-//! [`COALESCE`] at a time and takes what came together; an urgent frame wakes either. Nobody sleeps longer than
-//! [`BACKSTOP`], whatever a peer does or fails to do.
+//! [`COALESCE`] at a time and takes what came together; an urgent frame wakes either. Who takes frames as fast as they
+//! come looks a little longer before it sleeps, within a [`SpinBudget`]. Nobody sleeps longer than [`BACKSTOP`],
+//! whatever a peer does or fails to do.
 //!
 //! Bells are watched by edge and never read: each write is an edge of its own, and a bell that a peer saturates silences
 //! that peer's ring only.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,6 +24,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::nap::{Depth, Sleeper};
+use super::spin::SpinBudget;
 use super::{Consumer, Producer};
 use crate::sys::control::watch;
 
@@ -38,6 +41,9 @@ pub const BACKSTOP: Duration = Duration::from_secs(1);
 /// Frames that must have come during a busy nap for the next one to be busy too: with fewer, a wake for each is no
 /// dearer than the timer.
 const BUSY_FRAMES_MIN: u64 = 2;
+
+/// Looks at the rings between two readings of the clock while spinning.
+const LOOKS_PER_READING: u32 = 16;
 
 /// A ring's place in a [`Waiter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +66,9 @@ pub struct Waiter {
     timer_watch: AsyncFd<OwnedFd>,
     depth: Depth,
     woken_at: Instant,
+    /// Since when this side is awake: the end of the last nap, also of one whose wait was cancelled.
+    awake_since: Cell<Instant>,
+    spin: SpinBudget,
 }
 
 struct Entry {
@@ -84,6 +93,8 @@ impl Waiter {
             timer,
             depth: Depth::Idle,
             woken_at: Instant::now(),
+            awake_since: Cell::new(Instant::now()),
+            spin: SpinBudget::default(),
         })
     }
 
@@ -128,11 +139,21 @@ impl Waiter {
     /// cancelled at any point; nothing is lost, since the rings are looked at anew. After [`Woken::Bell`] the caller looks
     /// at all rings, their answers and resync counters too.
     pub async fn wait(&mut self, patience: Duration) -> Woken {
+        if self.spin() {
+            // The other tasks of this thread get their turn all the same.
+            tokio::task::yield_now().await;
+            self.entries.iter().for_each(|entry| entry.sleeper.look());
+            return Woken::Bell;
+        }
         let deadline = tokio::time::sleep(patience.min(BACKSTOP));
         tokio::pin!(deadline);
         let mut depth = self.depth;
         let woken = loop {
             match self.nap(depth, deadline.as_mut()).await {
+                Stirred::AtOnce => {
+                    self.spin.ended(true);
+                    break Woken::Bell;
+                }
                 Stirred::Work => break Woken::Bell,
                 Stirred::Deadline => break Woken::Deadline,
                 // A whole busy nap without a frame: idle now.
@@ -155,13 +176,35 @@ impl Waiter {
         woken
     }
 
+    /// Looks for something new for as long as the budget has it; whether it came.
+    fn spin(&mut self) -> bool {
+        let began = Instant::now();
+        let granted = self.spin.grant(began - self.awake_since.get());
+        let before = self.position();
+        let (mut now, mut came) = (began, false);
+        while !came && now - began < granted {
+            came = (0..LOOKS_PER_READING).any(|_| {
+                std::hint::spin_loop();
+                self.position() != before
+            });
+            now = Instant::now();
+        }
+        self.spin.spend(now - began);
+        self.spin.ended(came);
+        self.awake_since.set(now);
+        if came {
+            self.woken_at = now;
+        }
+        came
+    }
+
     async fn nap(
         &self,
         depth: Depth,
         mut deadline: std::pin::Pin<&mut tokio::time::Sleep>,
     ) -> Stirred {
         let before = self.position();
-        let naps = Naps(&self.entries);
+        let naps = Naps(self);
         let mut work = false;
         // All are asked, also after one that has work: a nap must have begun before it can end.
         for entry in &self.entries {
@@ -171,7 +214,7 @@ impl Waiter {
             drop(naps);
             // Under full load nobody ever sleeps; the other tasks of this thread get their turn all the same.
             tokio::task::yield_now().await;
-            return Stirred::Work;
+            return Stirred::AtOnce;
         }
         let timer_at = match depth {
             Depth::Idle => None,
@@ -258,6 +301,8 @@ enum Cause {
 }
 
 enum Stirred {
+    /// There was work already.
+    AtOnce,
     /// There is work.
     Work,
     /// The timer ended and so little came that waiting for it does not pay.
@@ -269,10 +314,12 @@ enum Stirred {
 }
 
 /// Ends the naps of all entries, also when the wait is cancelled.
-struct Naps<'a>(&'a [Entry]);
+struct Naps<'a>(&'a Waiter);
 
 impl Drop for Naps<'_> {
     fn drop(&mut self) {
-        self.0.iter().for_each(|entry| entry.sleeper.nap_end());
+        let entries = &self.0.entries;
+        entries.iter().for_each(|entry| entry.sleeper.nap_end());
+        self.0.awake_since.set(Instant::now());
     }
 }

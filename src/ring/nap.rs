@@ -36,7 +36,8 @@ pub(super) fn nap_begin(region: &WriteRegion, nap_word: usize) {
     region.store(nap_word, nap.wrapping_add(1) | 1, Ordering::Relaxed);
 }
 
-/// Ends a nap: the own one, or one that a predecessor died in.
+/// Ends a nap: the own one, or one that a predecessor died in. The count wraps: a predecessor that was taken over may
+/// have left any number.
 pub(super) fn nap_end(region: &WriteRegion, nap_word: usize) {
     let nap = region.load(nap_word, Ordering::Relaxed);
     if !nap.is_multiple_of(2) {

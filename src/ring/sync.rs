@@ -11,7 +11,7 @@ pub(super) use super::attach::Descriptors;
 pub(super) use crate::sys::region::{REGION_BYTES_MAX, ReadRegion, WriteRegion};
 use crate::sys::steps::step;
 
-/// What wakes one side of a ring: an eventfd in that side's epoll.
+/// What wakes one side of a ring: an eventfd for who rings, an epoll set of all of these for that side.
 pub(super) struct Bell(OwnedFd);
 
 impl Bell {

@@ -279,6 +279,27 @@ fn random_images_of_a_producer_region_never_panic() {
     });
 }
 
+/// A hostile producer had set its nap word to the largest number; the honest successor on the same ring panicked when it
+/// ended that nap, each time that it was started.
+#[test]
+fn a_successor_wakes_from_any_nap_that_was_left() {
+    for left in [0, 1, u64::MAX - 1, u64::MAX] {
+        let mut ends = Ends::new(SMALL);
+        ends.hostile()
+            .store(producer_region::NAP, left, Ordering::Relaxed);
+        ends.restart_producer();
+        ends.producer.wait_for(0, true);
+        for _ in 0..3 {
+            assert!(ends.producer.nap_begin());
+            let nap = ends.hostile().load(producer_region::NAP, Ordering::Relaxed);
+            assert_eq!(nap % 2, 1, "left {left}");
+            ends.producer.nap_end();
+        }
+        ends.publish(&["a"]).unwrap();
+        assert_eq!(ends.take(), ["a"]);
+    }
+}
+
 #[test]
 fn a_consumer_that_lies_about_its_head_frees_nothing() {
     let mut ends = Ends::new(SMALL);

@@ -13,6 +13,8 @@ mod dispatched;
 mod dispatcher;
 mod drive;
 mod exposition;
+mod fail_points;
+mod fuzz_corpus;
 mod mailbox;
 mod mosquitto;
 mod node;

@@ -1,34 +1,66 @@
 //! Naps and bells: each rule alone, then both sides asleep whenever they can be.
 
-use nix::poll::PollTimeout;
+use nix::fcntl::{FcntlArg, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::EfdFlags;
 
-use super::super::{Geometry, Outcome, RingOwner};
+use super::super::{Geometry, Outcome, RingFds, RingOwner};
 use super::*;
 
 /// How long a test waits for what must come; nothing is asserted on how fast it comes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn ring(slots: u32) -> (RingOwner, Producer, Consumer) {
+/// A ring's owner, and what both sides were attached by.
+struct Ring {
+    owner: RingOwner,
+    producer_fds: RingFds,
+    consumer_fds: RingFds,
+}
+
+impl Ring {
+    /// Times that the producer rang its consumer since the last call.
+    fn consumer_rung(&self) -> u64 {
+        rings(&self.producer_fds.consumer_bell)
+    }
+
+    /// Times that the consumer rang its producer since the last call.
+    fn producer_rung(&self) -> u64 {
+        rings(&self.consumer_fds.producer_bell)
+    }
+}
+
+fn ring(slots: u32) -> (Ring, Producer, Consumer) {
     let geometry = Geometry {
         slots,
         stride: 64,
         answers: 4,
     };
     let owner = RingOwner::create(geometry, 1, 1).unwrap();
-    let producer = Producer::attach(&owner.producer_fds().unwrap()).unwrap();
-    let consumer = Consumer::attach(&owner.consumer_fds().unwrap()).unwrap();
-    (owner, producer, consumer)
+    let producer_fds = owner.producer_fds().unwrap();
+    let consumer_fds = owner.consumer_fds().unwrap();
+    let producer = Producer::attach(&producer_fds).unwrap();
+    let consumer = Consumer::attach(&consumer_fds).unwrap();
+    let ring = Ring {
+        owner,
+        producer_fds,
+        consumer_fds,
+    };
+    (ring, producer, consumer)
 }
 
-/// Times that a bell was rung since the last call: tests may read it.
+/// Times that an eventfd was written since the last call: tests may read it.
 fn rings(bell: impl AsFd) -> u64 {
     let mut count = [0; 8];
     match nix::unistd::read(bell, &mut count) {
         Ok(_) => u64::from_ne_bytes(count),
         Err(_) => 0,
     }
+}
+
+fn is_ready(ear: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(ear.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).unwrap() == 1
 }
 
 /// Reads all that is there and frees it.
@@ -44,16 +76,16 @@ fn drain(consumer: &mut Consumer) -> u64 {
 
 #[test]
 fn an_idle_sleeper_is_rung_once_and_one_that_is_awake_never() {
-    let (_owner, mut producer, mut consumer) = ring(8);
+    let (ring, mut producer, mut consumer) = ring(8);
     let sleeper = consumer.sleeper();
     producer.try_publish(&[b"a"], false).unwrap();
-    assert_eq!(rings(sleeper.bell()), 0);
+    assert_eq!(ring.consumer_rung(), 0);
     drain(&mut consumer);
     assert!(sleeper.nap_begin(Depth::Idle));
     for _ in 0..3 {
         producer.try_publish(&[b"b"], true).unwrap();
     }
-    assert_eq!(rings(sleeper.bell()), 1);
+    assert_eq!(ring.consumer_rung(), 1);
     sleeper.nap_end();
     sleeper.look();
     assert!(!sleeper.nap_begin(Depth::Idle), "there is work");
@@ -61,14 +93,14 @@ fn an_idle_sleeper_is_rung_once_and_one_that_is_awake_never() {
 
 #[test]
 fn a_producer_that_gathers_rings_when_it_hands_over_and_for_what_is_urgent_or_many() {
-    let (_owner, mut producer, consumer) = ring(256);
+    let (ring, mut producer, consumer) = ring(256);
     let sleeper = consumer.sleeper();
     producer.gather();
     let mut rings_in_a_nap = |act: &mut dyn FnMut(&mut Producer)| {
         sleeper.nap_begin(Depth::Idle);
         act(&mut producer);
         sleeper.nap_end();
-        rings(sleeper.bell())
+        ring.consumer_rung()
     };
     let publish = |producer: &mut Producer, urgent| {
         producer.try_publish(&[b"a"], urgent).unwrap();
@@ -84,29 +116,29 @@ fn a_producer_that_gathers_rings_when_it_hands_over_and_for_what_is_urgent_or_ma
 #[test]
 fn a_busy_sleeper_is_rung_by_a_quarter_of_the_ring_or_by_what_is_urgent() {
     for urgent in [false, true] {
-        let (_owner, mut producer, consumer) = ring(16);
+        let (ring, mut producer, consumer) = ring(16);
         let sleeper = consumer.sleeper();
         assert!(sleeper.nap_begin(Depth::Busy));
         for _ in 0..3 {
             producer.try_publish(&[b"a"], false).unwrap();
         }
-        assert_eq!(rings(sleeper.bell()), 0);
+        assert_eq!(ring.consumer_rung(), 0);
         producer.try_publish(&[b"b"], urgent).unwrap();
-        assert_eq!(rings(sleeper.bell()), 1);
+        assert_eq!(ring.consumer_rung(), 1);
     }
-    let (_owner, mut producer, consumer) = ring(16);
+    let (ring, mut producer, consumer) = ring(16);
     assert!(consumer.sleeper().nap_begin(Depth::Busy));
     producer.try_publish(&[b"a"], true).unwrap();
-    assert_eq!(rings(consumer.sleeper().bell()), 1);
+    assert_eq!(ring.consumer_rung(), 1);
 }
 
 #[test]
 fn a_resync_request_wakes_and_is_seen_before_the_next_sleep() {
-    let (_owner, mut producer, consumer) = ring(8);
+    let (ring, mut producer, consumer) = ring(8);
     let sleeper = consumer.sleeper();
     assert!(sleeper.nap_begin(Depth::Busy));
     producer.request_resync();
-    assert_eq!(rings(sleeper.bell()), 1);
+    assert_eq!(ring.consumer_rung(), 1);
     sleeper.nap_end();
     sleeper.look();
     producer.request_resync();
@@ -115,16 +147,18 @@ fn a_resync_request_wakes_and_is_seen_before_the_next_sleep() {
 
 #[test]
 fn the_end_of_a_producer_rings_whether_the_consumer_sleeps_or_not() {
-    let (owner, producer, consumer) = ring(8);
+    let (ring, producer, consumer) = ring(8);
     producer.close();
-    assert_eq!(rings(consumer.sleeper().bell()), 1);
-    owner.close();
-    assert_eq!(rings(consumer.sleeper().bell()), 1);
+    assert_eq!(ring.consumer_rung(), 1);
+    // The supervisor has a bell of its own in the same set.
+    assert!(!is_ready(consumer.sleeper().bell()));
+    ring.owner.close();
+    assert!(is_ready(consumer.sleeper().bell()));
 }
 
 #[test]
 fn a_producer_is_rung_for_the_room_that_it_waits_for() {
-    let (_owner, mut producer, mut consumer) = ring(4);
+    let (ring, mut producer, mut consumer) = ring(4);
     producer
         .try_publish(&[b"a", b"b", b"c", b"d"], false)
         .unwrap();
@@ -134,15 +168,15 @@ fn a_producer_is_rung_for_the_room_that_it_waits_for() {
     consumer.available().unwrap();
     consumer.advance(1);
     consumer.wake_producer();
-    assert_eq!(rings(sleeper.bell()), 0, "one slot is too few");
+    assert_eq!(ring.producer_rung(), 0, "one slot is too few");
     consumer.set_outcome(0, 0, Outcome::Accepted);
     consumer.wake_producer();
-    assert_eq!(rings(sleeper.bell()), 0, "answers are not waited for");
+    assert_eq!(ring.producer_rung(), 0, "answers are not waited for");
     consumer.advance(2);
     consumer.wake_producer();
     consumer.advance(3);
     consumer.wake_producer();
-    assert_eq!(rings(sleeper.bell()), 1);
+    assert_eq!(ring.producer_rung(), 1);
     sleeper.nap_end();
     sleeper.look();
     assert!(!sleeper.nap_begin(Depth::Idle), "there is room");
@@ -150,19 +184,19 @@ fn a_producer_is_rung_for_the_room_that_it_waits_for() {
 
 #[test]
 fn a_producer_is_rung_for_answers_unless_it_gathers_them() {
-    let (_owner, producer, mut consumer) = ring(4);
+    let (ring, producer, mut consumer) = ring(4);
     producer.wait_for(0, true);
     let sleeper = producer.sleeper();
     assert!(sleeper.nap_begin(Depth::Idle));
     consumer.set_outcome(1, 0, Outcome::Accepted);
     consumer.wake_producer();
-    assert_eq!(rings(sleeper.bell()), 1);
+    assert_eq!(ring.producer_rung(), 1);
     sleeper.nap_end();
     sleeper.look();
     assert!(sleeper.nap_begin(Depth::Busy));
     consumer.set_outcome(1, 1, Outcome::Accepted);
     consumer.wake_producer();
-    assert_eq!(rings(sleeper.bell()), 0);
+    assert_eq!(ring.producer_rung(), 0);
     sleeper.nap_end();
     sleeper.look();
     consumer.set_outcome(1, 2, Outcome::Accepted);
@@ -184,23 +218,23 @@ fn a_producer_with_an_epoll_of_its_own_sleeps_again_after_it_was_told_of_an_answ
 
 #[test]
 fn a_successor_of_a_sleeper_that_died_asleep_is_rung_again() {
-    let (owner, mut producer, consumer) = ring(4);
+    let (ring, mut producer, consumer) = ring(4);
     assert!(consumer.sleeper().nap_begin(Depth::Idle));
     producer.try_publish(&[b"a"], false).unwrap();
-    let mut consumer = Consumer::attach(&owner.consumer_fds().unwrap()).unwrap();
+    let mut consumer = Consumer::attach(&ring.owner.consumer_fds().unwrap()).unwrap();
     let sleeper = consumer.sleeper();
-    assert_eq!(rings(sleeper.bell()), 1);
+    assert_eq!(ring.consumer_rung(), 1);
     drain(&mut consumer);
     assert!(sleeper.nap_begin(Depth::Idle));
     producer.try_publish(&[b"b"], false).unwrap();
-    assert_eq!(rings(sleeper.bell()), 1);
+    assert_eq!(ring.consumer_rung(), 1);
 }
 
 #[test]
 fn a_quarantined_ring_keeps_nobody_awake_and_a_saturated_bell_nobody_waiting() {
-    let (owner, mut producer, mut consumer) = ring(4);
+    let (ring, mut producer, mut consumer) = ring(4);
     producer.try_publish(&[b"a"], false).unwrap();
-    let fds = owner.producer_fds().unwrap();
+    let fds = &ring.producer_fds;
     let region = crate::sys::region::WriteRegion::map(fds.producer_region.as_fd(), 0).unwrap();
     region.store(0, u64::MAX, std::sync::atomic::Ordering::Release);
     assert!(!consumer.sleeper().nap_begin(Depth::Idle));
@@ -317,7 +351,7 @@ async fn a_waiter_hears_several_rings_and_all_frames_arrive() {
     let mut consumers = Vec::new();
     let mut writers = Vec::new();
     for _ in 0..3 {
-        let (owner, mut producer, consumer) = ring(64);
+        let (ring, mut producer, consumer) = ring(64);
         waiter.add_consumer(&consumer).unwrap();
         consumers.push(consumer);
         writers.push(std::thread::spawn(move || {
@@ -328,7 +362,7 @@ async fn a_waiter_hears_several_rings_and_all_frames_arrive() {
                 }
             }
             producer.close();
-            drop(owner);
+            drop(ring);
         }));
     }
     while consumers.iter().any(|consumer| consumer.head() < FRAMES) {
@@ -343,7 +377,7 @@ async fn a_waiter_hears_several_rings_and_all_frames_arrive() {
 
 #[tokio::test]
 async fn a_wait_that_is_cancelled_leaves_its_side_awake() {
-    let (_owner, mut producer, mut consumer) = ring(8);
+    let (ring, mut producer, mut consumer) = ring(8);
     let mut waiter = Waiter::new().unwrap();
     waiter.add_consumer(&consumer).unwrap();
     tokio::select! {
@@ -352,7 +386,7 @@ async fn a_wait_that_is_cancelled_leaves_its_side_awake() {
         () = tokio::task::yield_now() => {}
     }
     producer.try_publish(&[b"a"], true).unwrap();
-    assert_eq!(rings(consumer.sleeper().bell()), 0);
+    assert_eq!(ring.consumer_rung(), 0);
     assert_eq!(waiter.wait(BACKSTOP).await, Woken::Bell);
     assert_eq!(drain(&mut consumer), 1);
 }
@@ -393,8 +427,62 @@ async fn a_wait_for_nothing_ends_at_its_deadline_in_either_depth() {
 }
 
 #[tokio::test]
+async fn a_look_finds_what_comes_while_it_lasts_without_a_nap() {
+    let (ring, mut producer, mut consumer) = ring(64);
+    let mut waiter = Waiter::new().unwrap();
+    waiter.add_consumer(&consumer).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = producer.try_publish(&[b"a"], false);
+            }
+        });
+        // As after a second of work; on a machine that is busy elsewhere a look may be over before a frame comes.
+        let found = std::iter::repeat_with(|| {
+            waiter.awake_since.set(Instant::now() - BACKSTOP);
+            waiter.spin.ended(true);
+            drain(&mut consumer);
+            waiter.spin()
+        });
+        let found = found.take(1_000_000).any(|found| found);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(found);
+    });
+    assert!(ring.consumer_rung() == 0, "nobody slept");
+}
+
+#[tokio::test]
+async fn a_look_without_success_is_the_last_until_work_is_found_at_once_again() {
+    let (_owner, mut producer, mut consumer) = ring(8);
+    let mut waiter = Waiter::new().unwrap();
+    waiter.add_consumer(&consumer).unwrap();
+    waiter.awake_since.set(Instant::now() - BACKSTOP);
+    waiter.spin.ended(true);
+    assert!(!waiter.spin());
+    assert_eq!(waiter.spin.grant(BACKSTOP), Duration::ZERO);
+    producer.try_publish(&[b"a"], false).unwrap();
+    assert_eq!(waiter.wait(BACKSTOP).await, Woken::Bell);
+    assert_ne!(waiter.spin.grant(BACKSTOP), Duration::ZERO);
+    assert_eq!(drain(&mut consumer), 1);
+}
+
+#[tokio::test]
+async fn sleep_earns_no_look_even_if_the_wait_was_cancelled() {
+    let (_owner, _producer, consumer) = ring(8);
+    let mut waiter = Waiter::new().unwrap();
+    waiter.add_consumer(&consumer).unwrap();
+    let began = Instant::now();
+    tokio::select! {
+        _ = waiter.wait(BACKSTOP) => panic!("there is nothing"),
+        () = tokio::time::sleep(Duration::from_millis(20)) => {}
+    }
+    assert!(waiter.awake_since.get() - began >= Duration::from_millis(20));
+}
+
+#[tokio::test]
 async fn a_busy_waiter_takes_what_the_timer_finds() {
-    let (_owner, mut producer, mut consumer) = ring(64);
+    let (ring, mut producer, mut consumer) = ring(64);
     let mut waiter = Waiter::new().unwrap();
     waiter.add_consumer(&consumer).unwrap();
     waiter.depth = Depth::Busy;
@@ -404,16 +492,44 @@ async fn a_busy_waiter_takes_what_the_timer_finds() {
         }
     });
     assert_eq!((woken, waiter.depth), (Woken::Bell, Depth::Busy));
-    assert_eq!(rings(consumer.sleeper().bell()), 0);
+    assert_eq!(ring.consumer_rung(), 0);
     assert_eq!(drain(&mut consumer), BUSY_FRAMES_MIN);
+}
+
+/// A hostile producer filled its bells, made both files block and lied about its naps: the consumer, the supervisor and
+/// the successor then slept in the write that was to ring, and every other ring with them.
+#[test]
+fn nobody_can_make_a_bell_block_whoever_else_rings_it() {
+    let (ring, producer, mut consumer) = ring(4);
+    let fds = &ring.producer_fds;
+    for bell in [&fds.consumer_bell, &fds.producer_bell] {
+        // What is listened to cannot be written.
+        let _ = nix::unistd::write(bell, &(u64::MAX - 1).to_ne_bytes());
+        nix::fcntl::fcntl(bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    }
+    let successor = ring.owner.producer_fds().unwrap().consumer_bell;
+    producer.wait_for(0, true);
+    assert!(producer.nap_begin());
+    let (told, returned) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        consumer.set_outcome(0, 0, Outcome::Accepted);
+        consumer.wake_producer();
+        ring.owner.ring_bells();
+        assert_eq!(nix::unistd::write(successor, &1u64.to_ne_bytes()), Ok(8));
+        told.send(()).unwrap();
+    });
+    returned.recv_timeout(PATIENCE).unwrap();
 }
 
 #[test]
 fn bells_do_not_block() {
-    let (owner, _producer, _consumer) = ring(4);
-    let fds = owner.consumer_fds().unwrap();
-    for bell in [&fds.consumer_bell, &fds.producer_bell] {
-        let flags = nix::fcntl::fcntl(bell, nix::fcntl::FcntlArg::F_GETFL).unwrap();
+    let (ring, _producer, _consumer) = ring(4);
+    let ringers = [
+        &ring.producer_fds.consumer_bell,
+        &ring.consumer_fds.producer_bell,
+    ];
+    for bell in ringers {
+        let flags = nix::fcntl::fcntl(bell, FcntlArg::F_GETFL).unwrap();
         assert_ne!(flags & EfdFlags::EFD_NONBLOCK.bits(), 0);
     }
 }
