@@ -112,11 +112,14 @@ impl Map {
         let words = self.words_from(byte_offset, out.len());
         let (fours, rest) = out.as_chunks_mut::<FOUR_BYTES>();
         let (word_fours, word_rest) = words.split_at(fours.len() * 4);
-        let copied = fours.iter_mut().zip(word_fours.as_chunks().0).map(|(bytes, words)| {
-            let four = words.each_ref().map(|word| word.load(Ordering::Relaxed));
-            *bytes = checksum::to_bytes(four);
-            four
-        });
+        let copied = fours
+            .iter_mut()
+            .zip(word_fours.as_chunks().0)
+            .map(|(bytes, words)| {
+                let four = words.each_ref().map(|word| word.load(Ordering::Relaxed));
+                *bytes = checksum::to_bytes(four);
+                four
+            });
         let last = (!rest.is_empty()).then(|| {
             let mut bytes = [0; FOUR_BYTES];
             for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(word_rest) {

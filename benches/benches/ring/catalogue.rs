@@ -3,10 +3,13 @@
 use std::io;
 use std::path::Path;
 
+use crate::alone;
+use crate::commit::{self, Commit};
+use crate::handoff::Line;
 use crate::iceoryx::Iceoryx;
 use crate::ours::Ours;
 use crate::packet::UnixPacket;
-use crate::shared::{MutexFile, SystemVShared, Trusting};
+use crate::shared::{MutexFile, Nothing, SystemVShared, Trusting};
 use crate::side::{self, Spec};
 use crate::stream::{Fifo, Pipe, UnixStream};
 use crate::transport::{Channel, Mode, Transport};
@@ -17,42 +20,82 @@ pub struct Kind {
     /// Its name.
     pub name: &'static str,
     /// How its ends wait while throughput is measured: as it is fastest. Who has a system call in every frame anyway
-    /// waits in it.
-    pub pouring: Mode,
-    /// Whether it is a variant of ours, shown for the frame size of the goals only.
-    pub variant: bool,
+    /// waits in it. `None`: throughput is not measured.
+    pub pouring: Option<Mode>,
+    /// Whether hops are measured.
+    pub hops: bool,
+    /// Whether it is paced.
+    pub paced: bool,
+    /// Whether it is shown for the frame size of the goals only: variants.
+    pub one_size: bool,
 }
 
-const fn kind(name: &'static str, pouring: Mode) -> Kind {
+const fn peer(name: &'static str, pouring: Mode) -> Kind {
     Kind {
         name,
-        pouring,
-        variant: false,
+        pouring: Some(pouring),
+        hops: true,
+        paced: true,
+        one_size: false,
     }
 }
 
-const fn variant(name: &'static str, pouring: Mode) -> Kind {
+const fn commit(name: &'static str) -> Kind {
     Kind {
         name,
-        pouring,
-        variant: true,
+        pouring: Some(Mode::Poll),
+        hops: true,
+        paced: true,
+        one_size: true,
     }
 }
 
 /// All of them, in the order of the tables.
 pub const KINDS: &[Kind] = &[
-    kind("pipe", Mode::Sleep),
-    kind("fifo", Mode::Sleep),
-    kind("unix stream", Mode::Sleep),
-    kind("unix seqpacket", Mode::Sleep),
-    kind("system v", Mode::Sleep),
-    kind("mutex file", Mode::Sleep),
-    kind("iceoryx2", Mode::Poll),
-    kind("trusting ring", Mode::Poll),
-    kind("ours", Mode::Poll),
-    variant("ours, urgent", Mode::Sleep),
-    variant("ours, stride 512", Mode::Poll),
+    peer("pipe", Mode::Sleep),
+    peer("fifo", Mode::Sleep),
+    peer("unix stream", Mode::Sleep),
+    peer("unix seqpacket", Mode::Sleep),
+    peer("system v", Mode::Sleep),
+    peer("mutex file", Mode::Sleep),
+    peer("iceoryx2", Mode::Poll),
+    peer("trusting ring", Mode::Poll),
+    peer("ours", Mode::Poll),
+    Kind {
+        pouring: None,
+        hops: true,
+        paced: true,
+        one_size: true,
+        name: "ours, urgent",
+    },
+    Kind {
+        pouring: Some(Mode::Poll),
+        hops: true,
+        paced: false,
+        one_size: true,
+        name: "ours, stride 512",
+    },
+    commit("commit: tail"),
+    commit("commit: slot word"),
+    commit("commit: tail, touching"),
+    commit("commit: tail, slot hint"),
+    Kind {
+        pouring: None,
+        hops: false,
+        paced: true,
+        one_size: true,
+        name: "pacing alone",
+    },
 ];
+
+/// The machine itself: no transport, but measured like one.
+pub const LINE: Kind = Kind {
+    pouring: None,
+    hops: true,
+    paced: false,
+    one_size: true,
+    name: "one cache line",
+};
 
 /// Makes a channel of the transport of that name.
 ///
@@ -88,6 +131,34 @@ impl Job for Create<'_> {
     }
 }
 
+/// Both ends in this process: nanoseconds of a frame, writing and reading.
+///
+/// # Errors
+/// When the transport fails, or there is no such one.
+pub fn alone(name: &str, folder: &Path, size: usize, passes: usize) -> io::Result<(f64, f64)> {
+    with(
+        name,
+        Alone {
+            folder,
+            size,
+            passes,
+        },
+    )
+}
+
+struct Alone<'a> {
+    folder: &'a Path,
+    size: usize,
+    passes: usize,
+}
+
+impl Job for Alone<'_> {
+    type Made = (f64, f64);
+    fn with<T: Transport>(self) -> io::Result<(f64, f64)> {
+        alone::run::<T>(self.folder, self.size, self.passes)
+    }
+}
+
 struct Run<'a> {
     spec: &'a Spec,
 }
@@ -110,6 +181,12 @@ fn with<J: Job>(name: &str, job: J) -> io::Result<J::Made> {
         "iceoryx2" => job.with::<Iceoryx>(),
         "trusting ring" => job.with::<Trusting>(),
         "ours" => job.with::<Ours<false, false>>(),
+        "one cache line" => job.with::<Line>(),
+        "commit: tail" => job.with::<Commit<{ commit::TAIL }>>(),
+        "commit: slot word" => job.with::<Commit<{ commit::SLOT }>>(),
+        "commit: tail, touching" => job.with::<Commit<{ commit::TOUCH }>>(),
+        "commit: tail, slot hint" => job.with::<Commit<{ commit::HINT }>>(),
+        "pacing alone" => job.with::<Nothing>(),
         "ours, urgent" => job.with::<Ours<true, false>>(),
         "ours, stride 512" => job.with::<Ours<false, true>>(),
         _ => Err(io::Error::other(format!("there is no transport {name:?}"))),

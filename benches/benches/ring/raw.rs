@@ -61,7 +61,10 @@ impl Memory {
 
     /// A word.
     pub fn word(&self, byte: usize) -> &AtomicU64 {
-        assert!(byte.is_multiple_of(8) && byte + 8 <= self.bytes, "the word is inside");
+        assert!(
+            byte.is_multiple_of(8) && byte + 8 <= self.bytes,
+            "the word is inside"
+        );
         // SAFETY: inside the map, which lives as long as `self`, and aligned: both just checked.
         unsafe { self.start.add(byte).cast::<AtomicU64>().as_ref() }
     }
@@ -322,7 +325,13 @@ impl PacketHeaders {
         let none = std::ptr::null_mut();
         // SAFETY: the headers point at parts of `room` only, which outlives the call and is ours alone.
         let came = unsafe {
-            libc::recvmmsg(fd.as_raw_fd(), self.headers.as_mut_ptr(), count, flags, none)
+            libc::recvmmsg(
+                fd.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                count,
+                flags,
+                none,
+            )
         };
         let came = Errno::result(came)? as usize;
         let ended = came > 0 && self.headers[0].msg_len == 0;

@@ -121,9 +121,11 @@ impl Transport for Fifo {
     type Reader = StreamReader;
 
     fn create(folder: &Path, _: usize) -> io::Result<Channel> {
-        let path = tempfile::Builder::new().prefix("fifo").make_in(folder, |path| {
-            mkfifo(path, Permissions::S_IRUSR | Permissions::S_IWUSR).map_err(io::Error::from)
-        })?;
+        let path = tempfile::Builder::new()
+            .prefix("fifo")
+            .make_in(folder, |path| {
+                mkfifo(path, Permissions::S_IRUSR | Permissions::S_IWUSR).map_err(io::Error::from)
+            })?;
         let (_, path) = path.keep().map_err(|error| error.error)?;
         let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         // Reading first: a FIFO without a reader cannot be opened for writing.
