@@ -21,6 +21,7 @@ mod layout;
 mod nap;
 mod owner;
 mod page;
+mod position;
 mod producer;
 mod sync;
 #[cfg(test)]
@@ -34,3 +35,6 @@ pub use error::{AttachError, Violation};
 pub use layout::{ANSWERS_MAX, Geometry, Identity, SLOT_HEADER_BYTES, SLOTS_MAX, STRIDE_BYTES_MAX};
 pub use owner::{RingOwner, Snapshot};
 pub use producer::{Full, Producer};
+
+/// Frames since a ring was made: the sequence of one, or the place after the last.
+type Position = u64;

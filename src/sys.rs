@@ -5,3 +5,4 @@ pub mod control;
 pub mod log;
 pub mod region;
 pub mod start;
+pub mod steps;

@@ -30,10 +30,16 @@ pub(super) trait Sleeper: Send + Sync {
     fn bell(&self) -> &Bell;
 }
 
+/// Begins a nap. Relaxed: the fence that has to follow carries it, and what was stored before it.
+pub(super) fn nap_begin(region: &WriteRegion, nap_word: usize) {
+    let nap = region.load(nap_word, Ordering::Relaxed);
+    region.store(nap_word, nap.wrapping_add(1) | 1, Ordering::Relaxed);
+}
+
 /// Ends a nap: the own one, or one that a predecessor died in.
 pub(super) fn nap_end(region: &WriteRegion, nap_word: usize) {
     let nap = region.load(nap_word, Ordering::Relaxed);
     if !nap.is_multiple_of(2) {
-        region.store(nap_word, nap + 1, Ordering::Relaxed);
+        region.store(nap_word, nap.wrapping_add(1), Ordering::Relaxed);
     }
 }

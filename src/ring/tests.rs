@@ -1,5 +1,8 @@
 //! What the two sides of a ring promise each other, tried on real shared memory.
 
+mod deaths;
+mod positions;
+
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 

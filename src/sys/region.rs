@@ -17,6 +17,8 @@ use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod, fstat};
 
+use super::steps::step;
+
 /// Bytes of a word.
 pub const WORD_BYTES: usize = 8;
 
@@ -345,6 +347,7 @@ impl WriteRegion {
     /// # Panics
     /// When `word` is outside the region, or `order` is for loads.
     pub fn store(&self, word: usize, value: u64, order: Ordering) {
+        step();
         self.map.words()[word].store(value, order);
     }
 
@@ -353,6 +356,7 @@ impl WriteRegion {
     /// # Panics
     /// When `word` is outside the region.
     pub fn fetch_add(&self, word: usize, value: u64, order: Ordering) -> u64 {
+        step();
         self.map.words()[word].fetch_add(value, order)
     }
 
@@ -366,6 +370,7 @@ impl WriteRegion {
         let (word_fours, word_rest) = words.split_at(fours.len() * 4);
         let copy = |four: [u64; 4], words: &[AtomicU64]| {
             for (word, value) in words.iter().zip(four) {
+                step();
                 word.store(value, Ordering::Relaxed);
             }
             four
@@ -403,11 +408,13 @@ impl WriteRegion {
         );
         let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
         for (chunk, word) in whole.iter().zip(words) {
+            step();
             word.store(u64::from_ne_bytes(*chunk), Ordering::Relaxed);
         }
         if !rest.is_empty() {
             let mut padded = [0; WORD_BYTES];
             padded[..rest.len()].copy_from_slice(rest);
+            step();
             words[whole.len()].store(u64::from_ne_bytes(padded), Ordering::Relaxed);
         }
     }
