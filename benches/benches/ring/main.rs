@@ -428,10 +428,17 @@ fn machine() -> io::Result<String> {
         .lines()
         .find_map(|line| line.strip_prefix("model name\t: "));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    // The policy is the 41st field; the second, a name, may contain anything but ends with the last parenthesis.
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let priority = match fields.split_whitespace().nth(38) {
+        Some("0") => "",
+        _ => " With real-time priority, since others wanted the cores too.",
+    };
     Ok(format!(
-        "{}, {} cores, Linux {}.",
+        "{}, {} cores, Linux {}.{priority}",
         model.unwrap_or("unknown processor"),
         std::thread::available_parallelism()?,
-        kernel.trim()
+        kernel.trim().split(['-', '+']).next().unwrap_or_default()
     ))
 }

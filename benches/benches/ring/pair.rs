@@ -14,7 +14,7 @@ use crate::side::{EndSpec, Found, Measure, Side, Spec};
 use crate::transport::{Channel, Mode};
 
 /// Beyond its window a case gets this long; then it hangs.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a case has no figures.
 #[derive(Debug)]
