@@ -19,6 +19,8 @@ pub struct Consumer {
     head: u64,
     /// The last tail that passed the checks.
     tail: u64,
+    /// The newest generation that was given out when that tail was looked up.
+    newest: u64,
     /// Sequence and generation of the furthest slot read: generations never fall along the ring.
     furthest: Option<(u64, u64)>,
     violation: Option<Violation>,
@@ -75,6 +77,7 @@ impl Consumer {
             }),
             head,
             tail: head,
+            newest: 0,
             furthest: None,
             violation: None,
             answers_untold: false,
@@ -111,6 +114,8 @@ impl Consumer {
         match used {
             Some(used) if used >= ahead => {
                 self.tail = tail;
+                // After the tail: a frame before it was committed by a producer whose generation had been given out.
+                self.newest = self.side.page.generation();
                 Ok(used)
             }
             _ => Err(self.quarantine(Violation::Tail {
@@ -160,17 +165,18 @@ impl Consumer {
         // Each word is loaded once into a local: the producer may change it at any time.
         let words = std::array::from_fn(|i| self.side.theirs.load(byte / 8 + i, Ordering::Relaxed));
         let header = SlotHeader::decode(words);
-        let newest = self.side.page.generation();
+        let newest = self.newest;
         let generations = match self.furthest {
             Some((furthest, generation)) if seq >= furthest => generation..=newest,
             Some((_, generation)) => 1..=generation,
             None => 1..=newest,
         };
         let length = header.check(seq, generations, &geometry)?;
-        out.clear();
+        // What it held before is written over: filling it with zeros first would be a second pass.
         out.resize(length, 0);
-        self.side.theirs.copy_out(byte + SLOT_HEADER_BYTES, out);
-        header.check_record(out)?;
+        let theirs = &self.side.theirs;
+        let checksum = theirs.copy_out_summed(byte + SLOT_HEADER_BYTES, out, header.summed());
+        header.check_sum(checksum)?;
         Ok(header.generation)
     }
 

@@ -161,9 +161,12 @@ impl Producer {
             "a record fits a slot"
         );
         let byte = self.identity().geometry.slot_byte(seq);
-        let header = SlotHeader::of(seq, self.generation, record);
-        self.side.mine.copy_in(byte, &header.encode());
-        self.side.mine.copy_in(byte + SLOT_HEADER_BYTES, record);
+        let mine = &self.side.mine;
+        let mut header = SlotHeader::begin(seq, self.generation, record.len());
+        header.checksum = mine.copy_in_summed(byte + SLOT_HEADER_BYTES, record, header.summed());
+        for (word, value) in (byte / 8..).zip(header.words()) {
+            mine.store(word, value, Ordering::Relaxed);
+        }
     }
 
     /// Rings the consumer's bell if it sleeps, wants to hear of this tail, and was not rung in this nap.
@@ -249,10 +252,12 @@ impl Producer {
         let words = std::array::from_fn(|i| self.side.mine.load(byte / 8 + i, Ordering::Relaxed));
         let header = SlotHeader::decode(words);
         let length = header.check(seq, 1..=self.generation, &geometry)?;
-        out.clear();
         out.resize(length, 0);
-        self.side.mine.copy_out(byte + SLOT_HEADER_BYTES, out);
-        header.check_record(out)
+        let checksum =
+            self.side
+                .mine
+                .copy_out_summed(byte + SLOT_HEADER_BYTES, out, header.summed());
+        header.check_sum(checksum)
     }
 
     /// A word of the answer table.

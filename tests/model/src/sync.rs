@@ -33,6 +33,12 @@ pub fn crc32c_append(_: u32, _: &[u8]) -> u32 {
     0
 }
 
+/// Not the product's, which is two sums: here it only has to notice another record.
+fn checksum(head: [u64; 3], bytes: &[u8]) -> u64 {
+    let head = head.map(u64::to_ne_bytes).concat();
+    u64::from(crc32c::crc32c_append(crc32c::crc32c(&head), bytes))
+}
+
 enum Word {
     Control(ControlWord),
     /// The lock is for the compiler only: loom's threads take turns on one of the system's.
@@ -136,6 +142,11 @@ impl ReadRegion {
         let load = |memory: &Memory, word| memory.load(word, Ordering::Relaxed);
         self.0.copy_out(byte_offset, out, load);
     }
+
+    pub fn copy_out_summed(&self, byte_offset: usize, out: &mut [u8], head: [u64; 3]) -> u64 {
+        self.copy_out(byte_offset, out);
+        checksum(head, out)
+    }
 }
 
 /// As the product's: a region that this thread writes.
@@ -174,6 +185,16 @@ impl WriteRegion {
     pub fn copy_out(&self, byte_offset: usize, out: &mut [u8]) {
         let load = |memory: &Memory, word| memory.load_own(word, Ordering::Relaxed);
         self.0.copy_out(byte_offset, out, load);
+    }
+
+    pub fn copy_in_summed(&self, byte_offset: usize, bytes: &[u8], head: [u64; 3]) -> u64 {
+        self.copy_in(byte_offset, bytes);
+        checksum(head, bytes)
+    }
+
+    pub fn copy_out_summed(&self, byte_offset: usize, out: &mut [u8], head: [u64; 3]) -> u64 {
+        self.copy_out(byte_offset, out);
+        checksum(head, out)
     }
 }
 
