@@ -21,6 +21,7 @@ mod layout;
 mod nap;
 mod owner;
 mod page;
+mod position;
 mod producer;
 mod spin;
 mod sync;
@@ -35,3 +36,6 @@ pub use error::{AttachError, Violation};
 pub use layout::{ANSWERS_MAX, Geometry, Identity, SLOT_HEADER_BYTES, SLOTS_MAX, STRIDE_BYTES_MAX};
 pub use owner::{RingOwner, Snapshot};
 pub use producer::{Full, Producer};
+
+/// Frames since a ring was made: the sequence of one, or the place after the last.
+type Position = u64;

@@ -4,6 +4,8 @@
 //! A child hears, in this order: [`ToChild::Assign`], any number of [`ToChild::Ring`] and [`ToChild::Page`], then
 //! [`ToChild::Start`]. It answers [`FromChild::Ready`]. End-of-file means that the supervisor is gone: drain.
 
+use std::os::fd::OwnedFd;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
@@ -150,6 +152,29 @@ impl RingAssignment {
     }
 }
 
+/// The device states of the last run.
+#[derive(Debug)]
+pub struct States {
+    /// A memfd in the format of [`crate::table`]'s snapshots.
+    pub fd: OwnedFd,
+    /// Whether they are those that the last run ended with. If not, they are older than what that run answered, and only
+    /// the open alarms are as true as the journal.
+    pub exact: bool,
+}
+
+impl States {
+    /// Another descriptor of the same.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn try_clone(&self) -> std::io::Result<States> {
+        Ok(States {
+            fd: self.fd.try_clone()?,
+            exact: self.exact,
+        })
+    }
+}
+
 /// What a child is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ToChild {
@@ -162,7 +187,10 @@ pub enum ToChild {
     Page,
     /// The device states of the last snapshot (classifier only). Beside it travels a memfd in the format of
     /// [`crate::table`]'s snapshots.
-    Snapshot,
+    Snapshot {
+        /// See [`States::exact`].
+        exact: bool,
+    },
     /// All is handed over.
     Start,
     /// Stop taking in; finish what is there; end.
@@ -175,7 +203,10 @@ pub enum FromChild {
     /// It serves.
     Ready,
     /// A snapshot of device states from the journal (uplink only, before `Ready`). Beside it travels the memfd.
-    Snapshot,
+    Snapshot {
+        /// See [`States::exact`].
+        exact: bool,
+    },
     /// A producer broke the rules of its ring; the ring is no longer read.
     Violation {
         /// Number of the ring.

@@ -177,7 +177,7 @@ fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
                 );
             }
         }
-        News::Snapshot(fd) => node.keep_snapshot(fd),
+        News::Snapshot(states) => node.keep_snapshot(states),
         News::Replaced { ring } => hand_on(node, children, ring),
         News::Violation { ring, what } => {
             error!(

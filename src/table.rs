@@ -67,6 +67,7 @@ mod tests {
 
     use super::slots::{MAGIC, MAGIC_WORD, Place, USED_WORD};
     use super::*;
+    use crate::sys::steps::killing::{at_every_step, killed_after};
 
     fn table(devices_max: u32) -> (TableWriter, TableReader, WriteRegion) {
         let fd = create(devices_max).unwrap();
@@ -138,6 +139,51 @@ mod tests {
         writer.write(0, b"after").unwrap();
         assert!(reader.read(0, &mut out).unwrap());
         assert_eq!(out, b"after");
+    }
+
+    #[test]
+    fn a_writer_killed_before_any_of_its_stores_leaves_the_state_before_or_after() {
+        let large = [b'n'; PAYLOAD_BYTES_MAX - 3];
+        let deaths = at_every_step(|steps| {
+            let fd = create(2).unwrap();
+            let writer = TableWriter::attach(fd.as_fd()).unwrap();
+            let reader = TableReader::attach(fd.as_fd()).unwrap();
+            writer.claim();
+            writer.write(0, b"before").unwrap();
+            let killed = killed_after(steps, || {
+                writer.write(0, &large).unwrap();
+                writer.write(0, b"after").unwrap();
+                let slot = writer.claim().unwrap();
+                writer.write(slot, &large).unwrap();
+            });
+            let mut out = Vec::new();
+            let states: [&[u8]; 3] = [b"before", &large, b"after"];
+            assert!(reader.read(0, &mut out).unwrap());
+            let state = states.iter().position(|state| *state == out);
+            let state = state.unwrap_or_else(|| panic!("step {steps}: torn"));
+            // What is handed out is empty or whole, and comes after what was written before.
+            let handed_out = reader.used() == 2;
+            assert!(!handed_out || state == 2);
+            let second = reader.read(1, &mut out).unwrap();
+            assert!(!second || handed_out && out == large);
+            assert!(killed || second);
+            // A successor goes on with it, whichever copy was half written.
+            drop(writer);
+            let successor = TableWriter::attach(fd.as_fd()).unwrap();
+            assert!(successor.read(0, &mut out).unwrap());
+            assert_eq!(states[state], out);
+            for round in [&large[..], b"again"] {
+                successor.write(0, round).unwrap();
+                assert!(reader.read(0, &mut out).unwrap());
+                assert_eq!(out, round);
+            }
+            killed
+        });
+        // The words of both payloads, a header and a switch each, the claim.
+        assert!(
+            deaths >= 2 * (PAYLOAD_BYTES_MAX as u32 / 8) + 8,
+            "{deaths} deaths"
+        );
     }
 
     #[test]

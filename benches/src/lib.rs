@@ -6,6 +6,7 @@
 //! medians of it and `report` a table and JSON.
 
 pub mod case;
+pub mod chart;
 pub mod clock;
 pub mod control;
 pub mod epoll;

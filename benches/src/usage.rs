@@ -112,7 +112,10 @@ pub fn pss_bytes(pid: u32) -> io::Result<u64> {
 
 /// Time that all CPUs of the machine were busy since it started, nanoseconds, to 10 ms. Stolen time counts: it is not
 /// ours.
-fn machine_busy_ns() -> io::Result<u64> {
+///
+/// # Errors
+/// When procfs says something else than expected.
+pub fn machine_busy_ns() -> io::Result<u64> {
     /// Linux counts for user space in these, whatever its own tick is.
     const TICK_NS: u64 = 10_000_000;
     let text = fs::read_to_string("/proc/stat")?;

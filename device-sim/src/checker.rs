@@ -5,7 +5,7 @@
 //! declared kill of its supervisor, an alarm of the same device and rule that starts at another report of the same
 //! episode counts for it (`shifted`), and after a declared loss it may be missing (`excused`); both are reported.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde::{Serialize, Serializer};
@@ -106,6 +106,8 @@ pub struct Check {
     pub resent: u64,
     /// Answers that said no.
     pub refused: u64,
+    /// True raises and clears that came, by kind.
+    pub came: BTreeMap<&'static str, [u64; 2]>,
     /// Kinds that were wanted and never came.
     pub kinds_missing: Vec<&'static str>,
     /// Why the ledger's file is not complete.
@@ -144,6 +146,7 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
         excused: 0,
         resent: book.counts.resent,
         refused: book.counts.refused,
+        came: BTreeMap::new(),
         kinds_missing: Vec::new(),
         file_error: book.file_error.clone(),
     };
@@ -169,16 +172,13 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
     }
     let strange = strays.len() as u64;
     verdict.summary.alarms_delivered = book.counts.delivered - strange;
-    let came = |kind: &&'static str| {
-        let mut all = book.episodes.iter().zip(&book.seen);
-        all.any(|(episode, seen)| episode.what.kind() == *kind && seen[0])
-    };
-    verdict.kinds_missing = wanted
-        .kinds
-        .iter()
-        .copied()
-        .filter(|kind| !came(kind))
-        .collect();
+    for (episode, seen) in book.episodes.iter().zip(&book.seen) {
+        let [raised, cleared] = verdict.came.entry(episode.what.kind()).or_default();
+        *raised += u64::from(seen[0]);
+        *cleared += u64::from(seen[1]);
+    }
+    let missing = |kind: &&'static str| verdict.came.get(kind).is_none_or(|came| came[0] == 0);
+    verdict.kinds_missing = wanted.kinds.iter().copied().filter(missing).collect();
     verdict.summary.ok = verdict.holds(wanted);
     verdict
 }
@@ -442,6 +442,53 @@ mod tests {
             );
             assert_eq!(found.summary.lost, invented, "{way:?}");
         }
+    }
+
+    #[test]
+    fn what_came_is_counted_by_kind_and_phase() {
+        let ledger = good_run();
+        send(&ledger, 3, Way::Fresh, 1 << 8);
+        send(&ledger, 4, Way::Fresh, 0);
+        ledger.delivered(&alarm(8, "power_cut", "raise", 3));
+        ledger.delivered(&alarm(9, "power_cut", "clear", 3));
+        let came = check(&ledger, 1, &wanted()).came;
+        assert_eq!(
+            came,
+            BTreeMap::from([("power_cut", [1, 1]), ("sos", [1, 0])])
+        );
+    }
+
+    #[test]
+    fn alarms_of_guests_are_neither_invented_nor_delivered() {
+        let ledger = good_run();
+        let mut guest = alarm(2, "sos", "raise", 2);
+        guest["device"] = json!("13900000001");
+        ledger.delivered(&guest);
+        assert_eq!(check(&ledger, 1, &wanted()).summary.invented, 1);
+        let ledger = good_run();
+        ledger.pass_over_from(13_900_000_001);
+        ledger.delivered(&guest);
+        let found = check(&ledger, 1, &wanted()).summary;
+        assert_eq!((found.invented, found.alarms_delivered), (0, 1));
+    }
+
+    #[test]
+    fn unanswered_reports_are_parted_by_what_they_decide() {
+        let ledger = good_run();
+        send(&ledger, 3, Way::Fresh, 1 << 8);
+        send(&ledger, 4, Way::Fresh, 1 << 8);
+        send(&ledger, 5, Way::Fresh, 0);
+        let found = ledger.unanswered(Duration::ZERO);
+        assert_eq!(
+            (found.deciding, found.plain),
+            (2, 1),
+            "raise, clear; between"
+        );
+        ledger.answered(0, &[3, 4]);
+        let found = ledger.unanswered(Duration::ZERO);
+        assert_eq!((found.deciding, found.plain), (1, 0));
+        let found = ledger.unanswered(Duration::from_secs(60));
+        assert_eq!((found.deciding, found.plain), (0, 0), "too young");
     }
 
     #[test]

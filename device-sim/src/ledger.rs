@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use line::Line;
 use serde_json::Value;
@@ -63,6 +63,15 @@ pub struct Counts {
     pub unreadable: u64,
 }
 
+/// Reports that wait for their answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unanswered {
+    /// At which an alarm must be raised or cleared.
+    pub deciding: u64,
+    /// All others.
+    pub plain: u64,
+}
+
 /// An alarm that no report so far means, or that means one for the second time under another id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stray {
@@ -81,6 +90,8 @@ pub(crate) struct Book {
     by_start: HashMap<(u32, What, i64), usize>,
     ids: HashSet<u128>,
     pub strays: Vec<Stray>,
+    /// Phone numbers from this one on are not the fleet's.
+    guests_from: u64,
     /// Times at which all state was lost, UTC ms.
     pub state_lost: Vec<i64>,
     pub counts: Counts,
@@ -124,6 +135,7 @@ impl Ledger {
             by_start: HashMap::new(),
             ids: HashSet::new(),
             strays: Vec::new(),
+            guests_from: u64::MAX,
             state_lost: Vec::new(),
             counts: Counts::default(),
             latency: Histogram::default(),
@@ -231,6 +243,34 @@ impl Ledger {
         let mut book = self.open();
         book.append(Line::StateLost(now_ms), 0);
         book.flush();
+    }
+
+    /// Devices with this phone number or a greater one are somebody else's: what comes of them is passed over.
+    pub fn pass_over_from(&self, phone: u64) {
+        self.open().guests_from = phone;
+    }
+
+    /// Reports sent at least `since` ago and not answered.
+    pub fn unanswered(&self, since: Duration) -> Unanswered {
+        let (book, now_ns) = (self.open(), self.since(Instant::now()));
+        let marks = book.episodes.iter().flat_map(|episode| {
+            let marks = std::iter::once(episode.raised).chain(episode.cleared);
+            marks.map(|mark| (episode.device, mark.number))
+        });
+        let deciding: HashSet<(u32, u32)> = marks.collect();
+        let mut found = Unanswered::default();
+        for (device, account) in (0..).zip(&book.accounts) {
+            for (number, entry) in (account.first..).zip(&account.entries) {
+                if entry.answered || entry.sent_ns + since.as_nanos() as u64 > now_ns {
+                    continue;
+                }
+                match deciding.contains(&(device, number)) {
+                    true => found.deciding += 1,
+                    false => found.plain += 1,
+                }
+            }
+        }
+        found
     }
 
     /// The figures so far.
@@ -388,6 +428,10 @@ impl Book {
     }
 
     fn enter_delivered(&mut self, delivery: Delivery) {
+        let phone = delivery.device.parse::<u64>();
+        if phone.is_ok_and(|phone| phone >= self.guests_from) {
+            return;
+        }
         if !self.ids.insert(delivery.id) {
             self.counts.duplicates += 1;
             return;

@@ -53,9 +53,7 @@ impl<'a> Alarming<'a> {
             (&self.state.public.alarms, &memory.unlisted)
         };
         let listed = listed.iter().map(|a| (a.kind, a.rule.as_str(), a.start_ms));
-        let unlisted = unlisted
-            .iter()
-            .map(|a| (a.kind, a.rule.as_str(), a.start_ms));
+        let unlisted = unlisted.iter().map(|a| (a.kind, a.rule(), a.start_ms));
         listed.chain(unlisted)
     }
 

@@ -13,6 +13,7 @@ use crate::frame::{Frame, MESSAGE_FRAMES_MAX, Origin};
 use crate::hop::{Hop, TraceHead};
 use crate::ring::{Consumer, Outcome, Producer, Violation};
 use crate::stats::{ClassifierMetric as Metric, Stats};
+use crate::sys::fail::{self, Point};
 
 use super::batch::{Batch, Update};
 use super::custody::Custody;
@@ -106,11 +107,17 @@ impl Pipeline {
         for at in 0..self.sensors.len() {
             if self.take(at) {
                 busy = true;
+                fail::pass(Point::ClassifierTaken);
                 self.judge(at);
+                fail::pass(Point::ClassifierJudged);
                 self.commit_outputs(at);
+                fail::pass(Point::ClassifierOutputs);
                 self.refuse(at);
+                fail::pass(Point::ClassifierRefused);
                 self.switch_states();
+                fail::pass(Point::ClassifierSwitched);
                 self.accept(at);
+                fail::pass(Point::ClassifierAccepted);
                 self.free(at);
             }
         }
@@ -238,15 +245,13 @@ impl Pipeline {
             applied = outcome.applied;
             self.stats
                 .add(Metric::AlarmsOverLimit, outcome.over_limit as u64);
+            if outcome.shown {
+                batch.updates.push(Update::Track(at_frame));
+            }
             if applied {
                 count_standing(&self.stats, verdict.standing);
-                if verdict.standing != Standing::Repeated {
-                    taken.judged = true;
-                    if verdict.shown {
-                        batch.updates.push(Update::Track(at_frame));
-                    }
-                }
-            } else if found > 0 {
+                taken.judged = verdict.standing != Standing::Repeated;
+            } else if found > 0 || outcome.shown {
                 batch.note_dirty(berth);
             }
         }
@@ -292,6 +297,7 @@ impl Pipeline {
     pub fn switch_states(&mut self) {
         for berth in &self.batch.dirty {
             switch(&self.fleet, *berth);
+            fail::pass(Point::ClassifierSwitching);
         }
         if self.resync_wanted {
             self.resync_wanted = false;
@@ -337,6 +343,7 @@ impl Pipeline {
     pub fn free(&mut self, at: usize) {
         let consumer = &mut self.sensors[at].consumer;
         consumer.advance(self.batch.end_seq);
+        fail::pass(Point::ClassifierHead);
         consumer.wake_producer();
     }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crate::config::{Fence, Rules};
 use crate::ring::{AttachError, BACKSTOP, Consumer, Producer, RingFds, Seat, Waiter};
-use crate::role::{Duty, End, FromChild, Purpose, RingAssignment, ToChild};
+use crate::role::{Duty, End, FromChild, Purpose, RingAssignment, States, ToChild};
 use crate::stats::{ClassifierMetric, Stats};
 use crate::sys::clock::{monotonic_ns, wall_ms};
 use crate::sys::control::{AsyncChannel, Channel, ControlError};
+use crate::sys::fail::{self, Point};
 use crate::sys::region::ReadRegion;
 use crate::sys::start::Started;
 use crate::table::{TableError, TableWriter};
@@ -103,7 +104,7 @@ pub struct Setup {
     /// Sensor rings to read; one track and one alarm ring to write.
     pub rings: Vec<(RingAssignment, RingFds)>,
     /// The device states of the last run.
-    pub snapshot: Option<OwnedFd>,
+    pub snapshot: Option<States>,
     /// The supervisor.
     pub control: Channel,
 }
@@ -161,19 +162,20 @@ pub async fn serve(setup: Setup) -> Result<(), ClassifierError> {
 }
 
 /// The states of the table and, where it knows nothing of a device, of the snapshot.
-fn fleet(table: OwnedFd, snapshot: Option<OwnedFd>) -> Result<Fleet, ClassifierError> {
+fn fleet(table: OwnedFd, snapshot: Option<States>) -> Result<Fleet, ClassifierError> {
     let (mut fleet, damaged) = Fleet::attach(TableWriter::attach(table.as_fd())?);
     if damaged > 0 {
         tracing::warn!(damaged, "some device states are damaged and forgotten");
     }
-    if let Some(fd) = snapshot {
-        let region = ReadRegion::map(fd.as_fd(), 0)?;
+    if let Some(states) = snapshot {
+        let region = ReadRegion::map(states.fd.as_fd(), 0)?;
         let mut bytes = vec![0; region.len()];
         region.copy_out(0, &mut bytes);
-        match fleet.restore(&bytes) {
+        match fleet.restore(&bytes, states.exact) {
             Ok(restored) => tracing::info!(restored, "device states restored from the snapshot"),
             Err(error) => tracing::warn!(%error, "device states are only restored in part"),
         }
+        fail::pass(Point::ClassifierRestored);
     }
     Ok(fleet)
 }

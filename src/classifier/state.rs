@@ -6,7 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::frame::{AlarmKind, Alarms, DeviceId, Event, EventId, Fix, Origin, Phase, Severity};
+use crate::frame::{
+    AlarmKind, Alarms, DEVICE_RULE, DeviceId, Event, EventId, Fix, Origin, Phase, Severity,
+};
 use crate::hop::TraceHead;
 use crate::table::{PAYLOAD_BYTES_MAX, PublicState};
 
@@ -90,10 +92,30 @@ pub struct Course {
 pub struct OpenSpell {
     /// What.
     pub kind: AlarmKind,
-    /// The rule that found it.
-    pub rule: String,
+    /// The rule that found it; empty for what the device reports, so that all of its kinds fit a state at once.
+    rule: String,
     /// Time of the first fix that met the condition, ms.
     pub start_ms: i64,
+}
+
+impl OpenSpell {
+    /// An alarm that a rule found.
+    pub fn new(kind: AlarmKind, rule: &str, start_ms: i64) -> OpenSpell {
+        let rule = if rule == DEVICE_RULE { "" } else { rule };
+        OpenSpell {
+            kind,
+            rule: rule.to_owned(),
+            start_ms,
+        }
+    }
+
+    /// The rule that found it.
+    pub fn rule(&self) -> &str {
+        match self.rule.as_str() {
+            "" => DEVICE_RULE,
+            rule => rule,
+        }
+    }
 }
 
 /// When an alarm was.
@@ -155,6 +177,27 @@ impl Owed {
     }
 }
 
+impl Owed {
+    /// The id that it has if its alarm lasts until it is cleared; what is momentary has another.
+    fn id_of_held(&self, device: &DeviceId) -> EventId {
+        EventId::of_alarm(
+            device,
+            self.kind,
+            &self.rule,
+            self.start_ms as u64,
+            self.phase,
+        )
+    }
+
+    /// The event as the public part lists it.
+    pub fn listed(&self, device: DeviceId) -> Event {
+        Event {
+            trace: TraceHead::default(),
+            ..self.event(device, None)
+        }
+    }
+}
+
 /// Names a kind and a rule in a [`Spell`]. Two that share a key hide late alarms from each other, nothing more.
 pub fn spell_key(kind: AlarmKind, rule: &str) -> u32 {
     // FNV-1a, 32 bits (RFC 9923).
@@ -202,6 +245,25 @@ impl DeviceState {
             .is_some_and(|used| used + growth <= PAYLOAD_BYTES_MAX)
     }
 
+    /// Takes the listed alarms, which a restore made those that the journal knows to be open, as the whole truth but for
+    /// what is owed: an event that the journal has not accepted has no row there. Whether the state fits its slot.
+    pub fn settle_open(&mut self) -> bool {
+        self.memory.unlisted.clear();
+        let device = self.public.device;
+        for owed in self.memory.owed.iter().filter(|owed| !owed.late) {
+            let raised = owed.phase == Phase::Raise;
+            if raised && owed.id != owed.id_of_held(&device) {
+                continue;
+            }
+            let alarms = &mut self.public.alarms;
+            alarms.retain(|alarm| (alarm.kind, &alarm.rule) != (owed.kind, &owed.rule));
+            if raised {
+                alarms.push(owed.listed(device));
+            }
+        }
+        self.make_room()
+    }
+
     /// Whether the state fits its slot, if need be with open alarms that are no longer listed for others, the least
     /// severe first.
     pub fn make_room(&mut self) -> bool {
@@ -211,11 +273,8 @@ impl DeviceState {
                 return false;
             };
             let alarm = self.public.alarms.remove(least);
-            self.memory.unlisted.push(OpenSpell {
-                kind: alarm.kind,
-                rule: alarm.rule,
-                start_ms: alarm.start_ms,
-            });
+            let spell = OpenSpell::new(alarm.kind, &alarm.rule, alarm.start_ms);
+            self.memory.unlisted.push(spell);
         }
         true
     }
@@ -247,6 +306,16 @@ impl Memory {
         }
         self.applied.insert(0, entry);
         self.applied.truncate(APPLIED_RINGS_MAX);
+    }
+
+    /// Forgets what was going on when the state was written down, because it is older than what was answered since: a
+    /// button that was pressed then hides that it is pressed again, and a speed that was too high then says nothing of
+    /// the time between. What is open stays; the journal knows it.
+    pub fn forget_what_went_on(&mut self) {
+        for course in [&mut self.live, &mut self.history] {
+            course.momentary = Alarms::default();
+            course.over_since_ms = None;
+        }
     }
 
     /// Remembers when an alarm was; the oldest one falls out.
@@ -317,6 +386,57 @@ mod tests {
         );
         let cut = DeviceState::decode(&bytes[..used - 1]).unwrap();
         assert_eq!((cut.public, cut.memory), (state.public, Memory::default()));
+    }
+
+    fn owed(device: &DeviceId, kind: AlarmKind, phase: Phase) -> Owed {
+        Owed {
+            id: EventId::of_alarm(device, kind, DEVICE_RULE, 5, phase),
+            kind,
+            phase,
+            severity: kind.severity(),
+            late: false,
+            rule: DEVICE_RULE.into(),
+            start_ms: 5,
+            fix: Fix::default(),
+            received_ms: 5,
+            sensor: "gate".into(),
+            trace: TraceHead::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_open_after_a_restore_is_what_the_journal_knows_and_what_is_owed() {
+        use AlarmKind::{PowerCut, PowerLow, Sos, Theft};
+        use Phase::{Clear, Raise};
+        let device = DeviceId::new(b"1").unwrap();
+        let mut state = DeviceState::new(device);
+        let row = |kind| owed(&device, kind, Raise).listed(device);
+        state.public.alarms = vec![row(PowerCut), row(PowerLow)];
+        state.memory.unlisted = vec![OpenSpell::new(PowerLow, DEVICE_RULE, 5)];
+        let mut momentary = owed(&device, Sos, Raise);
+        momentary.id = EventId([1; 16]);
+        state.memory.owed = vec![
+            owed(&device, PowerCut, Clear),
+            owed(&device, Theft, Raise),
+            momentary,
+        ];
+        assert!(state.settle_open());
+        let open: Vec<AlarmKind> = state.public.alarms.iter().map(|a| a.kind).collect();
+        assert_eq!(open, [PowerLow, Theft]);
+        assert_eq!(state.memory.unlisted, []);
+    }
+
+    #[test]
+    fn a_restored_state_that_is_larger_than_a_slot_is_made_to_fit() {
+        let device = DeviceId::new(b"1").unwrap();
+        let mut state = DeviceState::new(device);
+        let rows = AlarmKind::ALL.iter();
+        let rows = rows.map(|kind| owed(&device, *kind, Phase::Raise).listed(device));
+        state.public.alarms = rows.collect();
+        assert!(state.settle_open());
+        let open = state.public.alarms.len() + state.memory.unlisted.len();
+        assert_eq!(open, AlarmKind::ALL.len());
+        assert!(state.encode(&mut [0; PAYLOAD_BYTES_MAX]).is_some());
     }
 
     #[test]

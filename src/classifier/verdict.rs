@@ -52,8 +52,11 @@ pub struct Outcome {
     pub applied: bool,
     /// Events found: so many at the end of what is owed.
     pub found: usize,
-    /// Steps that the state has no room for although nothing is owed: more alarms are open than a device may have.
+    /// Steps that the state has no room for although nothing is owed: more alarms are open than a device may have. Its
+    /// reports are not applied until some of them end.
     pub over_limit: usize,
+    /// Whether the position was taken over for those who watch.
+    pub shown: bool,
 }
 
 /// Judges a frame of the device whose state is given.
@@ -241,7 +244,8 @@ fn judge_fences(
 impl DeviceState {
     /// Applies a verdict on `frame`, which came in by `sensor`. Where what it finds does not fit beside what is owed
     /// already, the state stays as it was. Where it does not fit although nothing was owed, as much as fits is taken,
-    /// so that the same frame sent again gets further: a device with many faults at once must not be stuck for ever.
+    /// so that the same frame sent again gets further: a device with many faults at once must not be stuck for ever. What
+    /// has no room even then stays out with the rest of the frame, but for the position, which subscribers go on to see.
     pub fn apply(&mut self, frame: &Frame, sensor: &str, verdict: &Verdict) -> Outcome {
         let mut outcome = Outcome {
             applied: true,
@@ -258,10 +262,19 @@ impl DeviceState {
                     *self = before;
                     outcome.found = 0;
                 }
+                if outcome.over_limit > 0 {
+                    outcome.shown = self.show(frame, sensor, verdict);
+                }
                 return outcome;
             }
         }
         self.note_report(frame, verdict);
+        outcome.shown = self.show(frame, sensor, verdict);
+        outcome
+    }
+
+    /// Takes the position over for those who watch; whether it is to be.
+    fn show(&mut self, frame: &Frame, sensor: &str, verdict: &Verdict) -> bool {
         if verdict.shown {
             self.public.fix = frame.fix;
             self.public.received_ms = frame.received_ms;
@@ -269,7 +282,7 @@ impl DeviceState {
                 sensor.clone_into(&mut self.public.sensor);
             }
         }
-        outcome
+        verdict.shown
     }
 
     /// Takes transitions in their order until one finds no room.
@@ -287,11 +300,11 @@ impl DeviceState {
             }
             if full || !self.make_room() {
                 *self = before;
+                outcome.applied = false;
                 // What is owed goes away by itself; with nothing owed, waiting would not help.
                 if self.memory.owed.is_empty() {
                     outcome.over_limit += 1;
                 } else {
-                    outcome.applied = false;
                     break;
                 }
             }
@@ -335,15 +348,10 @@ impl DeviceState {
 
     fn open(&mut self, raised: &Owed) {
         if raised.late {
-            self.memory.history_open.push(OpenSpell {
-                kind: raised.kind,
-                rule: raised.rule.clone(),
-                start_ms: raised.start_ms,
-            });
+            let spell = OpenSpell::new(raised.kind, &raised.rule, raised.start_ms);
+            self.memory.history_open.push(spell);
         } else {
-            let mut listed = raised.event(self.public.device, None);
-            listed.trace = TraceHead::default();
-            self.public.alarms.push(listed);
+            self.public.alarms.push(raised.listed(self.public.device));
         }
     }
 
@@ -351,10 +359,10 @@ impl DeviceState {
         let other = |kind, rule: &str| (kind, rule) != (step.kind, step.rule.as_str());
         let memory = &mut self.memory;
         if step.late {
-            memory.history_open.retain(|a| other(a.kind, &a.rule));
+            memory.history_open.retain(|a| other(a.kind, a.rule()));
         } else {
             self.public.alarms.retain(|a| other(a.kind, &a.rule));
-            memory.unlisted.retain(|a| other(a.kind, &a.rule));
+            memory.unlisted.retain(|a| other(a.kind, a.rule()));
         }
     }
 

@@ -3,12 +3,17 @@
 //! A published message that awaits an answer holds one word of the ring's answer table; a message that was too large
 //! for one commit holds one for each of its parts and is answered when all are accepted. This is bookkeeping only: it
 //! sees neither the ring nor a socket. Indices that a dead predecessor used are handed out again at once, because a
-//! word counts for a message only if it carries that message's first sequence.
+//! word counts for a message only if it carries that message's first sequence. An outcome that does not come, as when
+//! the ring behind the classifier had to be replaced, is given up after [`OUTCOME_WAIT_MAX_MS`]: the message is not
+//! answered, as if it were refused, its device sends again, and the word serves the next one.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::ring::Outcome;
+
+/// Longest time that an outcome is waited for, milliseconds: far above what a device waits, or a slow disk takes.
+pub const OUTCOME_WAIT_MAX_MS: u64 = 60_000;
 
 /// A message that was published, or is being published, and is owed an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +26,19 @@ pub struct Settled<K> {
     pub to: K,
     /// What to send, if `accepted`.
     pub answer: Vec<u8>,
-    /// Whether all of the message is safe.
-    pub accepted: bool,
+    /// How it came to it.
+    pub ending: Ending,
+}
+
+/// The end of a message; of several parts, the worst of theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// All of it is safe.
+    Accepted,
+    /// The outcome did not come in time.
+    Lapsed,
+    /// It could not be kept.
+    Refused,
 }
 
 /// Messages that await their outcome, at most as many as the answer table has words.
@@ -43,6 +59,7 @@ struct Awaited {
     index: u32,
     first_seq: u64,
     reply: u32,
+    published_ms: u64,
 }
 
 /// One message.
@@ -54,7 +71,7 @@ struct Reply<K> {
     parts: u32,
     /// Further parts will follow.
     open: bool,
-    refused: bool,
+    ending: Ending,
 }
 
 impl<K: Copy> Pending<K> {
@@ -87,7 +104,7 @@ impl<K: Copy> Pending<K> {
             answer,
             parts: 0,
             open: true,
-            refused: false,
+            ending: Ending::Accepted,
         };
         match self.vacant.pop() {
             Some(at) => {
@@ -102,7 +119,7 @@ impl<K: Copy> Pending<K> {
     }
 
     /// A part was published under [`Pending::next_index`], its first frame at `first_seq`.
-    pub fn published(&mut self, ticket: Ticket, first_seq: u64) {
+    pub fn published(&mut self, ticket: Ticket, first_seq: u64, now_ms: u64) {
         let index = self.free.pop().or_else(|| self.fresh.next());
         let index = index.expect("a part is published under a free index");
         self.replies[ticket.0 as usize].parts += 1;
@@ -110,6 +127,7 @@ impl<K: Copy> Pending<K> {
             index,
             first_seq,
             reply: ticket.0,
+            published_ms: now_ms,
         });
     }
 
@@ -120,24 +138,30 @@ impl<K: Copy> Pending<K> {
     }
 
     /// Looks at every word in use, in the order of publication, and appends to `settled` the messages whose outcome is
-    /// now known. `outcome` reads the word of an index for the message that began at a sequence.
+    /// now known, or was waited for too long. `outcome` reads the word of an index for the message that began at a
+    /// sequence.
     pub fn settle(
         &mut self,
+        now_ms: u64,
         mut outcome: impl FnMut(u32, u64) -> Outcome,
         settled: &mut Vec<Settled<K>>,
     ) {
         for _ in 0..self.awaited.len() {
             let part = self.awaited.pop_front().expect("counted by the loop");
-            match outcome(part.index, part.first_seq) {
-                Outcome::Pending => self.awaited.push_back(part),
-                known => {
-                    self.free.push(part.index);
-                    let reply = &mut self.replies[part.reply as usize];
-                    reply.parts -= 1;
-                    reply.refused |= known == Outcome::Refused;
-                    settled.extend(self.end_if_settled(part.reply));
+            let ending = match outcome(part.index, part.first_seq) {
+                Outcome::Pending if now_ms < part.published_ms + OUTCOME_WAIT_MAX_MS => {
+                    self.awaited.push_back(part);
+                    continue;
                 }
-            }
+                Outcome::Pending => Ending::Lapsed,
+                Outcome::Refused => Ending::Refused,
+                Outcome::Accepted => Ending::Accepted,
+            };
+            self.free.push(part.index);
+            let reply = &mut self.replies[part.reply as usize];
+            reply.parts -= 1;
+            reply.ending = reply.ending.max(ending);
+            settled.extend(self.end_if_settled(part.reply));
         }
     }
 
@@ -150,7 +174,7 @@ impl<K: Copy> Pending<K> {
         Some(Settled {
             to: reply.to,
             answer: std::mem::take(&mut reply.answer),
-            accepted: !reply.refused,
+            ending: reply.ending,
         })
     }
 }
@@ -159,19 +183,22 @@ impl<K: Copy> Pending<K> {
 mod tests {
     use super::*;
 
+    const NOW_MS: u64 = 5_000;
+
     fn settle(
         pending: &mut Pending<u8>,
         outcome: impl FnMut(u32, u64) -> Outcome,
     ) -> Vec<(u8, bool)> {
         let mut settled = Vec::new();
-        pending.settle(outcome, &mut settled);
-        settled.iter().map(|s| (s.to, s.accepted)).collect()
+        pending.settle(NOW_MS, outcome, &mut settled);
+        let accepted = |s: &Settled<u8>| (s.to, s.ending == Ending::Accepted);
+        settled.iter().map(accepted).collect()
     }
 
     fn message(pending: &mut Pending<u8>, to: u8, first_seqs: &[u64]) {
         let ticket = pending.open(to, vec![to]);
         for &seq in first_seqs {
-            pending.published(ticket, seq);
+            pending.published(ticket, seq, NOW_MS);
         }
         assert_eq!(pending.close(ticket), None);
     }
@@ -225,9 +252,38 @@ mod tests {
     fn a_message_whose_first_part_is_settled_waits_for_parts_yet_to_be_published() {
         let mut pending = Pending::new(4);
         let ticket = pending.open(1, vec![1]);
-        pending.published(ticket, 10);
+        pending.published(ticket, 10, NOW_MS);
         assert_eq!(settle(&mut pending, |_, _| Outcome::Accepted), []);
         let end = pending.close(ticket).unwrap();
-        assert_eq!((end.to, end.accepted, end.answer), (1, true, vec![1]));
+        assert_eq!(
+            (end.to, end.ending, end.answer),
+            (1, Ending::Accepted, vec![1])
+        );
+    }
+
+    /// The ring between classifier and uplink was replaced under messages that waited: their words were in use for ever,
+    /// and so were the places of their connections.
+    #[test]
+    fn an_outcome_that_never_comes_is_given_up_and_its_word_used_again() {
+        let mut pending = Pending::new(2);
+        message(&mut pending, 1, &[10]);
+        let ticket = pending.open(2, vec![2]);
+        pending.published(ticket, 20, NOW_MS + 1);
+        assert_eq!(pending.close(ticket), None);
+        let mut at = |now_ms| {
+            let mut settled = Vec::new();
+            pending.settle(now_ms, |_, _| Outcome::Pending, &mut settled);
+            settled.iter().map(|s| (s.to, s.ending)).collect::<Vec<_>>()
+        };
+        assert_eq!(at(NOW_MS + OUTCOME_WAIT_MAX_MS - 1), []);
+        assert_eq!(at(NOW_MS + OUTCOME_WAIT_MAX_MS), [(1, Ending::Lapsed)]);
+        assert_eq!(pending.next_index(), Some(0));
+        // What comes after all is about another message than the word's next one.
+        message(&mut pending, 3, &[30]);
+        let late = |_, seq| match seq {
+            10 => Outcome::Accepted,
+            _ => Outcome::Pending,
+        };
+        assert_eq!(settle(&mut pending, late), []);
     }
 }

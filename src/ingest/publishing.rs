@@ -4,7 +4,7 @@
 //! table. What does not fit now is kept as the one *stalled* message: until it is through, nothing more may be read,
 //! so that a full ring holds up the sender and never fills memory here.
 
-use super::pending::{Pending, Settled, Ticket};
+use super::pending::{Ending, Pending, Settled, Ticket};
 use super::session::ReadAt;
 use super::trace_id::TraceIds;
 use crate::config::Ack;
@@ -13,6 +13,7 @@ use crate::hop::Hop;
 use crate::protocol::Report;
 use crate::ring::Producer;
 use crate::sys::clock;
+use crate::sys::fail::{self, Point};
 
 /// A message that was read.
 #[derive(Debug)]
@@ -134,10 +135,11 @@ impl<K: Copy> Publisher<K> {
         self.stalled.is_some()
     }
 
-    /// Appends the messages whose outcome is now known.
-    pub fn settle(&mut self, settled: &mut Vec<Settled<K>>) {
+    /// Appends the messages whose outcome is now known, or was waited for too long.
+    pub fn settle(&mut self, now_ms: u64, settled: &mut Vec<Settled<K>>) {
         let producer = &self.producer;
         self.pending.settle(
+            now_ms,
             |index, first_seq| producer.outcome(index).outcome_of(first_seq),
             settled,
         );
@@ -210,7 +212,9 @@ impl<K: Copy> Publisher<K> {
         };
         Ok(match self.pending.close(ticket) {
             None => Published::Awaiting,
-            Some(settled) if settled.accepted => Published::Answer(settled.answer),
+            Some(settled) if settled.ending == Ending::Accepted => {
+                Published::Answer(settled.answer)
+            }
             Some(_) => Published::Unanswered,
         })
     }
@@ -275,7 +279,8 @@ impl<K: Copy> Publisher<K> {
                 let answer = std::mem::take(&mut message.answer);
                 self.pending.open(message.to, answer)
             });
-            self.pending.published(ticket, first_seq);
+            let now_ms = committed_ns / 1_000_000;
+            self.pending.published(ticket, first_seq, now_ms);
         }
         Ok(())
     }
@@ -293,6 +298,8 @@ impl<K: Copy> Publisher<K> {
                 self.producer.try_publish(&all, urgent)
             }
         };
-        committed.map(|_| ()).map_err(|_| Stall::Ring)
+        committed.map_err(|_| Stall::Ring)?;
+        fail::pass(Point::IngestCommitted);
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! What an ingest counts, in its own terms.
 
 use super::connection::Closed;
+use super::pending::Ending;
 use super::publishing::{Figures, Stall};
 use crate::protocol::{Protocol, Reject};
 use crate::stats::{IngestMetric, Stats};
@@ -81,12 +82,13 @@ impl Tally {
         self.stats.add(metric, 1);
     }
 
-    /// The outcome of a message is known; `here`: its sender is still connected.
-    pub fn settled(&self, accepted: bool, here: bool) {
-        let metric = match (here, accepted) {
+    /// A message has come to its end; `here`: its sender is still connected.
+    pub fn settled(&self, ending: Ending, here: bool) {
+        let metric = match (here, ending) {
             (false, _) => IngestMetric::AnswersAbandoned,
-            (true, true) => IngestMetric::AnswersAccepted,
-            (true, false) => IngestMetric::AnswersRefused,
+            (true, Ending::Accepted) => IngestMetric::AnswersAccepted,
+            (true, Ending::Refused) => IngestMetric::AnswersRefused,
+            (true, Ending::Lapsed) => IngestMetric::AnswersLapsed,
         };
         self.stats.add(metric, 1);
     }

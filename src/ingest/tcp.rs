@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::connection::{Closed, Connections, Got, Key, LISTENER};
-use super::pending::Settled;
+use super::pending::{Ending, Settled};
 use super::process::{IngestError, Limits};
 use super::publishing::{Outgoing, Published, Publisher};
 use super::session::{Next, ReadAt, Session};
@@ -19,6 +19,7 @@ use super::wake::{self, Wake};
 use crate::protocol::{self, Message, Protocol};
 use crate::ring;
 use crate::sys::clock;
+use crate::sys::fail::{self, Point};
 
 /// Longest time for which messages wait to be taken together when there is load. The hops behind take what one round
 /// hands over, so most of the millisecond that all may take is spent here, where it saves wake-ups of all of them.
@@ -131,15 +132,19 @@ impl Tcp {
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
             self.messages = 0;
-            self.settle();
+            let answered = self.settle(now_ms);
             if drain_until_ms.is_none() {
                 self.take_in(count, now)?;
             } else if self.publisher.stalled() {
                 self.resume_stalled();
             }
+            fail::pass(Point::IngestBell);
             self.publisher.hand_over();
             let tally = &self.tally;
             self.connections.flush(now_ms, |why| tally.closed(why));
+            if answered {
+                fail::pass(Point::IngestAnswered);
+            }
             self.connections.sweep(now_ms, |why| tally.closed(why));
             self.report(now.monotonic_ns);
             if self.wake.drain() {
@@ -223,18 +228,14 @@ impl Tcp {
         })
     }
 
-    /// Gives the answers of messages whose outcome is now known.
-    fn settle(&mut self) {
+    /// Gives the answers of messages whose outcome is now known; whether there were any.
+    fn settle(&mut self, now_ms: u64) -> bool {
         let mut settled = std::mem::take(&mut self.settled);
-        self.publisher.settle(&mut settled);
-        for Settled {
-            to,
-            answer,
-            accepted,
-        } in settled.drain(..)
-        {
+        self.publisher.settle(now_ms, &mut settled);
+        let mut answered = false;
+        for Settled { to, answer, ending } in settled.drain(..) {
             let connection = self.connections.get(to);
-            self.tally.settled(accepted, connection.is_some());
+            self.tally.settled(ending, connection.is_some());
             let Some(connection) = connection else {
                 continue;
             };
@@ -243,12 +244,15 @@ impl Tcp {
                 connection.paused = false;
                 self.resumable.push_back(to);
             }
-            if accepted {
+            if ending == Ending::Accepted {
+                fail::pass(Point::IngestAnswer);
                 self.answer(to, answer);
+                answered = true;
             }
             self.update(to);
         }
         self.settled = settled;
+        answered
     }
 
     /// Goes on with the stalled message; `true` if none is left.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::answer::{AnswerWord, Outcome};
 use super::error::{AttachError, Violation};
 use super::layout::{Identity, SLOT_HEADER_BYTES, SlotHeader, consumer_region, producer_region};
-use super::nap::{Depth, Sleeper, nap_end};
+use super::nap::{Depth, Sleeper, nap_begin, nap_end};
 use super::page::Page;
+use super::position;
 use super::sync::{AtomicBool, AtomicU64, Bell, Ordering, ReadRegion, WriteRegion, fence};
 
 /// The consumer of a ring. There is one at a time: the supervisor sees to it.
@@ -18,6 +19,8 @@ pub struct Consumer {
     head: u64,
     /// The last tail that passed the checks.
     tail: u64,
+    /// The newest generation that was given out when that tail was looked up.
+    newest: u64,
     /// Sequence and generation of the furthest slot read: generations never fall along the ring.
     furthest: Option<(u64, u64)>,
     violation: Option<Violation>,
@@ -45,7 +48,7 @@ impl Consumer {
     /// Resumes at the head exactly.
     ///
     /// # Errors
-    /// `Geometry` for regions of another size.
+    /// `Geometry` for regions of another size, `Positions` for a head that cannot be.
     pub(super) fn resume(
         page: Page,
         mine: WriteRegion,
@@ -55,10 +58,15 @@ impl Consumer {
         page.check_sizes(theirs.len(), mine.len())?;
         // Relaxed: the predecessor was reaped before this process was started.
         let head = mine.load(consumer_region::HEAD, Ordering::Relaxed);
+        if head > position::LAST {
+            // Whatever the tail says: it is looked at with the first frames.
+            return Err(AttachError::Positions { head, tail: head });
+        }
         nap_end(&mine, consumer_region::NAP);
         Ok(Consumer {
             side: Arc::new(Side {
-                resync: AtomicU64::new(theirs.load(producer_region::RESYNC, Ordering::Acquire)),
+                // Relaxed: the caller asks `resync_counter` after this.
+                resync: AtomicU64::new(theirs.load(producer_region::RESYNC, Ordering::Relaxed)),
                 page,
                 mine,
                 theirs,
@@ -69,6 +77,7 @@ impl Consumer {
             }),
             head,
             tail: head,
+            newest: 0,
             furthest: None,
             violation: None,
             answers_untold: false,
@@ -101,10 +110,12 @@ impl Consumer {
             .theirs
             .load(producer_region::TAIL, Ordering::Acquire);
         let used = self.identity().geometry.used(self.head, tail);
-        let ahead = self.tail.wrapping_sub(self.head);
+        let ahead = self.tail - self.head;
         match used {
             Some(used) if used >= ahead => {
                 self.tail = tail;
+                // After the tail: a frame before it was committed by a producer whose generation had been given out.
+                self.newest = self.side.page.generation();
                 Ok(used)
             }
             _ => Err(self.quarantine(Violation::Tail {
@@ -154,17 +165,18 @@ impl Consumer {
         // Each word is loaded once into a local: the producer may change it at any time.
         let words = std::array::from_fn(|i| self.side.theirs.load(byte / 8 + i, Ordering::Relaxed));
         let header = SlotHeader::decode(words);
-        let newest = self.side.page.generation();
+        let newest = self.newest;
         let generations = match self.furthest {
             Some((furthest, generation)) if seq >= furthest => generation..=newest,
             Some((_, generation)) => 1..=generation,
             None => 1..=newest,
         };
         let length = header.check(seq, generations, &geometry)?;
-        out.clear();
+        // What it held before is written over: filling it with zeros first would be a second pass.
         out.resize(length, 0);
-        self.side.theirs.copy_out(byte + SLOT_HEADER_BYTES, out);
-        header.check_record(out)?;
+        let theirs = &self.side.theirs;
+        let checksum = theirs.copy_out_summed(byte + SLOT_HEADER_BYTES, out, header.summed());
+        header.check_sum(checksum)?;
         Ok(header.generation)
     }
 
@@ -231,8 +243,8 @@ impl Consumer {
         // and count of answers in the place of the tail.
         fence(Ordering::SeqCst);
         let theirs = &self.side.theirs;
-        // Acquire: pairs with the release store in the producer's `nap_begin`.
-        let nap = theirs.load(producer_region::NAP, Ordering::Acquire);
+        // Relaxed, as in `Producer::wake_consumer`.
+        let nap = theirs.load(producer_region::NAP, Ordering::Relaxed);
         if nap.is_multiple_of(2) || nap == self.rung {
             return;
         }
@@ -274,9 +286,10 @@ impl Side {
         if self.quarantined.load(Ordering::Relaxed) {
             return false;
         }
-        self.theirs.load(producer_region::TAIL, Ordering::Acquire)
+        // Relaxed: this decides about sleep only. Who does not sleep looks anew, and then in order.
+        self.theirs.load(producer_region::TAIL, Ordering::Relaxed)
             != self.cursor.load(Ordering::Relaxed)
-            || self.theirs.load(producer_region::RESYNC, Ordering::Acquire)
+            || self.theirs.load(producer_region::RESYNC, Ordering::Relaxed)
                 != self.resync.load(Ordering::Relaxed)
     }
 }
@@ -291,13 +304,7 @@ impl Sleeper for Side {
         };
         let mine = &self.mine;
         mine.store(consumer_region::WAKE_AT, cursor + frames, Ordering::Relaxed);
-        let nap = mine.load(consumer_region::NAP, Ordering::Relaxed);
-        // Release: pairs with the acquire load in `Producer::wake_consumer`; `wake_at` is stored before.
-        mine.store(
-            consumer_region::NAP,
-            nap.wrapping_add(1) | 1,
-            Ordering::Release,
-        );
+        nap_begin(mine, consumer_region::NAP);
         // Partner: the fence in `Producer::wake_consumer`.
         fence(Ordering::SeqCst);
         !self.has_work()
@@ -308,8 +315,8 @@ impl Sleeper for Side {
     }
 
     fn look(&self) {
-        // Acquire: pairs with the release store in `Producer::request_resync`.
-        let resync = self.theirs.load(producer_region::RESYNC, Ordering::Acquire);
+        // Relaxed: the caller asks `resync_counter` after this.
+        let resync = self.theirs.load(producer_region::RESYNC, Ordering::Relaxed);
         self.resync.store(resync, Ordering::Relaxed);
     }
 

@@ -30,6 +30,12 @@ pub(super) trait Sleeper: Send + Sync {
     fn bell(&self) -> &Bell;
 }
 
+/// Begins a nap. Relaxed: the fence that has to follow carries it, and what was stored before it.
+pub(super) fn nap_begin(region: &WriteRegion, nap_word: usize) {
+    let nap = region.load(nap_word, Ordering::Relaxed);
+    region.store(nap_word, nap.wrapping_add(1) | 1, Ordering::Relaxed);
+}
+
 /// Ends a nap: the own one, or one that a predecessor died in. The count wraps: a predecessor that was taken over may
 /// have left any number.
 pub(super) fn nap_end(region: &WriteRegion, nap_word: usize) {

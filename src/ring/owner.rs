@@ -19,9 +19,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Frames written and not yet free.
+    /// Frames written and not yet free; 0 if the positions contradict each other.
     pub fn used(&self) -> u64 {
-        self.tail.wrapping_sub(self.head)
+        self.tail.saturating_sub(self.head)
     }
 }
 
@@ -78,17 +78,18 @@ impl RingOwner {
 
     /// Positions now. They are what the children say: a hostile one may say anything.
     pub fn snapshot(&self) -> Snapshot {
-        // Head first: a tail loaded later can only be further on. Acquire pairs with the release stores of both sides.
+        // The end first: what was committed before it is counted after it. Acquire: pairs with the release store in
+        // `Producer::close`.
+        let closed = self
+            .producer
+            .load(producer_region::CLOSED, Ordering::Acquire)
+            != 0
+            || self.page.load(supervisor_page::CLOSED, Ordering::Relaxed) != 0;
+        // Then the head: a tail loaded later can only be further on. Acquire: pairs with the release store in
+        // `Consumer::advance`, which came after the consumer's own look at that tail.
         let head = self.consumer.load(consumer_region::HEAD, Ordering::Acquire);
-        Snapshot {
-            head,
-            tail: self.producer.load(producer_region::TAIL, Ordering::Acquire),
-            closed: self
-                .producer
-                .load(producer_region::CLOSED, Ordering::Acquire)
-                != 0
-                || self.page.load(supervisor_page::CLOSED, Ordering::Relaxed) != 0,
-        }
+        let tail = self.producer.load(producer_region::TAIL, Ordering::Relaxed);
+        Snapshot { head, tail, closed }
     }
 
     /// Sequence of the first frame that is not free.
@@ -127,9 +128,9 @@ impl RingOwner {
     pub fn set_generation(&self) -> Result<u64, AttachError> {
         self.check()?;
         let next = self.generation() + 1;
-        // Release: pairs with the consumer's acquire load when a slot of this generation turns up.
+        // Relaxed: the producer that it is for is started after this, which orders it for whoever sees its frames.
         self.page
-            .store(supervisor_page::GENERATION, next, Ordering::Release);
+            .store(supervisor_page::GENERATION, next, Ordering::Relaxed);
         Ok(next)
     }
 

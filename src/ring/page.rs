@@ -47,13 +47,15 @@ impl Page {
         same.then_some(()).ok_or(AttachError::Geometry(geometry))
     }
 
-    /// The newest generation given out. Acquire, with the supervisor's release store, though a slot of that generation
-    /// can only be seen after it anyway: its producer was started later and committed by its own release store.
+    /// The newest generation given out. Relaxed: the supervisor stored it before it started the producer, so whoever
+    /// sees a tail of that producer sees it too.
     pub fn generation(&self) -> u64 {
         self.region
-            .load(layout::supervisor_page::GENERATION, Ordering::Acquire)
+            .load(layout::supervisor_page::GENERATION, Ordering::Relaxed)
     }
 
+    /// Whether the supervisor said that no more frames will come. Acquire: pairs with the release store in
+    /// [`super::owner::RingOwner::close`].
     pub fn closed(&self) -> bool {
         self.region
             .load(layout::supervisor_page::CLOSED, Ordering::Acquire)

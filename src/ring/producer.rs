@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::answer::AnswerWord;
 use super::error::{AttachError, Violation};
 use super::layout::{Identity, SLOT_HEADER_BYTES, SlotHeader, consumer_region, producer_region};
-use super::nap::{Depth, Sleeper, nap_end};
+use super::nap::{Depth, Sleeper, nap_begin, nap_end};
 use super::page::Page;
+use super::position;
 use super::sync::{AtomicBool, AtomicU64, Bell, Ordering, ReadRegion, WriteRegion, fence};
 
 /// Records for which a producer that gathers rings all the same: many are worth a wake of their own.
@@ -160,9 +161,12 @@ impl Producer {
             "a record fits a slot"
         );
         let byte = self.identity().geometry.slot_byte(seq);
-        let header = SlotHeader::of(seq, self.generation, record);
-        self.side.mine.copy_in(byte, &header.encode());
-        self.side.mine.copy_in(byte + SLOT_HEADER_BYTES, record);
+        let mine = &self.side.mine;
+        let mut header = SlotHeader::begin(seq, self.generation, record.len());
+        header.checksum = mine.copy_in_summed(byte + SLOT_HEADER_BYTES, record, header.summed());
+        for (word, value) in (byte / 8..).zip(header.words()) {
+            mine.store(word, value, Ordering::Relaxed);
+        }
     }
 
     /// Rings the consumer's bell if it sleeps, wants to hear of this tail, and was not rung in this nap.
@@ -172,8 +176,9 @@ impl Producer {
         // load there, at least one load sees the other side's store; without either fence both could miss.
         fence(Ordering::SeqCst);
         let theirs = &self.side.theirs;
-        // Acquire: pairs with the release store in `nap_begin`, so that `wake_at` is that nap's or a later one's.
-        let nap = theirs.load(consumer_region::NAP, Ordering::Acquire);
+        // Relaxed. `wake_at` may be that of another nap than this one: then the sleeper's fence came after ours, and it
+        // sees our tail.
+        let nap = theirs.load(consumer_region::NAP, Ordering::Relaxed);
         if nap.is_multiple_of(2) || nap == self.rung {
             return;
         }
@@ -208,8 +213,8 @@ impl Producer {
     }
 
     fn free(&self) -> u64 {
-        let slots = u64::from(self.identity().geometry.slots);
-        slots.saturating_sub(self.tail - self.head.min(self.hold).min(self.tail))
+        let slots = self.identity().geometry.slots.into();
+        position::free(self.head, self.hold, self.tail, slots)
     }
 
     fn refresh_head(&mut self) {
@@ -220,15 +225,14 @@ impl Producer {
             .theirs
             .load(consumer_region::HEAD, Ordering::Acquire);
         // A head that goes back or runs ahead of the tail frees nothing.
-        if (self.head..=self.tail).contains(&head) {
+        if position::may_be_freed(self.head, head, self.tail) {
             self.head = head;
         }
     }
 
     /// Sequence of the oldest record that may still be in its slot: what a new producer can re-read.
     pub fn oldest(&self) -> u64 {
-        self.tail
-            .saturating_sub(u64::from(self.identity().geometry.slots))
+        position::oldest(self.tail, self.identity().geometry.slots.into())
     }
 
     /// Re-reads a record that this producer or a predecessor committed, free or not, into `out`.
@@ -248,10 +252,12 @@ impl Producer {
         let words = std::array::from_fn(|i| self.side.mine.load(byte / 8 + i, Ordering::Relaxed));
         let header = SlotHeader::decode(words);
         let length = header.check(seq, 1..=self.generation, &geometry)?;
-        out.clear();
         out.resize(length, 0);
-        self.side.mine.copy_out(byte + SLOT_HEADER_BYTES, out);
-        header.check_record(out)
+        let checksum =
+            self.side
+                .mine
+                .copy_out_summed(byte + SLOT_HEADER_BYTES, out, header.summed());
+        header.check_sum(checksum)
     }
 
     /// A word of the answer table.
@@ -271,10 +277,10 @@ impl Producer {
     /// What a [`super::Waiter`] wakes this producer for from now on: room for `records` more than there are now (0: not
     /// for room), and answers. Slots kept by [`Producer::set_hold`] are not reckoned with: only this side can free them.
     pub fn wait_for(&self, records: u64, answers: bool) {
-        let slots = u64::from(self.identity().geometry.slots);
+        let slots = self.identity().geometry.slots.into();
         let wake_at = match records {
             0 => u64::MAX,
-            _ => (self.tail + records.min(slots)).saturating_sub(slots),
+            _ => position::head_with_room(records, self.tail, slots),
         };
         self.side.wake_at.store(wake_at, Ordering::Relaxed);
         self.side.wants_answers.store(answers, Ordering::Relaxed);
@@ -329,19 +335,14 @@ impl Sleeper for Side {
             u64::from(ring_for_answers),
             Ordering::Relaxed,
         );
-        let nap = mine.load(producer_region::NAP, Ordering::Relaxed);
-        // Release: pairs with the acquire load in `Consumer::wake_producer`; what is waited for is stored before.
-        mine.store(
-            producer_region::NAP,
-            nap.wrapping_add(1) | 1,
-            Ordering::Release,
-        );
+        nap_begin(mine, producer_region::NAP);
         // Partner: the fence in `Consumer::wake_producer`; see `wake_consumer`.
         fence(Ordering::SeqCst);
-        let enough_room = wake_at <= self.theirs.load(consumer_region::HEAD, Ordering::Acquire);
+        // Relaxed: this decides about sleep only. Who does not sleep looks anew, and then in order.
+        let enough_room = wake_at <= self.theirs.load(consumer_region::HEAD, Ordering::Relaxed);
         let answered = self
             .theirs
-            .load(consumer_region::ANSWERED, Ordering::Acquire);
+            .load(consumer_region::ANSWERED, Ordering::Relaxed);
         let new_answers = answers && answered != self.answered.load(Ordering::Relaxed);
         !enough_room && !new_answers
     }

@@ -9,6 +9,7 @@ pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 pub(super) use super::attach::Descriptors;
 pub(super) use crate::sys::region::{REGION_BYTES_MAX, ReadRegion, WriteRegion};
+use crate::sys::steps::step;
 
 /// What wakes one side of a ring: an eventfd for who rings, an epoll set of all of these for that side.
 pub(super) struct Bell(OwnedFd);
@@ -16,6 +17,7 @@ pub(super) struct Bell(OwnedFd);
 impl Bell {
     /// Rings. A bell that is saturated says `EAGAIN`; its listener has the backstop, and nobody else is concerned.
     pub fn ring(&self) {
+        step();
         let _ = nix::unistd::write(&self.0, &1u64.to_ne_bytes());
     }
 }

@@ -1,5 +1,8 @@
 //! What the two sides of a ring promise each other, tried on real shared memory.
 
+mod deaths;
+mod positions;
+
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
@@ -39,6 +42,17 @@ impl Ends {
             0,
         )
         .unwrap()
+    }
+
+    /// Writes a slot as a producer would, without committing it.
+    fn write_slot(&self, seq: u64, generation: u64, record: &[u8]) {
+        let (hostile, byte) = (self.hostile(), SMALL.slot_byte(seq));
+        let mut header = SlotHeader::begin(seq, generation, record.len());
+        let summed = header.summed();
+        header.checksum = hostile.copy_in_summed(byte + SLOT_HEADER_BYTES, record, summed);
+        for (word, value) in (byte / 8..).zip(header.words()) {
+            hostile.store(word, value, Ordering::Relaxed);
+        }
     }
 
     fn restart_producer(&mut self) {
@@ -125,10 +139,7 @@ fn a_producer_that_dies_before_the_commit_leaves_nothing() {
     let mut ends = Ends::new(SMALL);
     ends.publish(&["a"]).unwrap();
     // All stores of a publish but the last one.
-    let header = SlotHeader::of(1, 1, b"torn");
-    let byte = SMALL.slot_byte(1);
-    ends.hostile().copy_in(byte, &header.encode());
-    ends.hostile().copy_in(byte + SLOT_HEADER_BYTES, b"to");
+    ends.write_slot(1, 1, b"torn");
     ends.restart_producer();
     assert_eq!(ends.producer.tail(), 1);
     assert_eq!(ends.take(), ["a"]);
@@ -161,8 +172,7 @@ fn records_of_a_predecessor_are_good_and_its_late_ones_are_not() {
     ends.publish(&["new"]).unwrap();
     assert_eq!(ends.peek().unwrap(), ["old", "new"]);
     // A slot of generation 1 behind one of generation 2.
-    ends.hostile()
-        .copy_in(SMALL.slot_byte(2), &SlotHeader::of(2, 1, b"").encode());
+    ends.write_slot(2, 1, b"");
     ends.hostile()
         .store(producer_region::TAIL, 3, Ordering::Release);
     assert_eq!(ends.peek(), Err(Violation::Generation { seq: 2 }));
@@ -172,7 +182,7 @@ fn records_of_a_predecessor_are_good_and_its_late_ones_are_not() {
 fn a_generation_that_was_never_given_out_is_a_violation() {
     let mut ends = Ends::new(SMALL);
     let hostile = ends.hostile();
-    hostile.copy_in(SMALL.slot_byte(0), &SlotHeader::of(0, 2, b"").encode());
+    ends.write_slot(0, 2, b"");
     hostile.store(producer_region::TAIL, 1, Ordering::Release);
     assert_eq!(ends.peek(), Err(Violation::Generation { seq: 0 }));
 }
@@ -234,6 +244,25 @@ fn a_changed_byte_is_a_violation_and_quarantines_the_ring() {
     ends.hostile().copy_in(record, b"evil");
     assert_eq!(ends.consumer.available(), Err(violation));
     assert_eq!(ends.consumer.violation(), Some(violation));
+}
+
+#[test]
+fn a_changed_bit_anywhere_in_a_slot_is_found() {
+    // Two whole fours of words, one more and a part of one: every way in which a record is summed.
+    let text = "a record of 44 bytes, of which each bit counts";
+    let mut ends = Ends::new(SMALL);
+    ends.publish(&[&text[..44]]).unwrap();
+    let first = SMALL.slot_byte(0);
+    for bit in 0..(SLOT_HEADER_BYTES + 44) * 8 {
+        let (word, bit) = (first / 8 + bit / 64, 1 << (bit % 64));
+        let good = ends.hostile().load(word, Ordering::Relaxed);
+        ends.hostile().store(word, good ^ bit, Ordering::Release);
+        ends.restart_consumer();
+        assert!(ends.peek().is_err(), "bit {bit:#x} of word {word}");
+        ends.hostile().store(word, good, Ordering::Release);
+    }
+    ends.restart_consumer();
+    assert_eq!(ends.peek().unwrap(), [&text[..44]]);
 }
 
 #[test]

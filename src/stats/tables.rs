@@ -98,6 +98,7 @@ metrics! {
         AnswersAccepted "outcome" = "accepted",
         AnswersRefused "outcome" = "refused",
         AnswersAbandoned "outcome" = "abandoned",
+        AnswersLapsed "outcome" = "lapsed",
     }
     "ringway_answers_pending" Gauge "Messages that await their outcome." { AnswersPending, }
 }
@@ -130,7 +131,7 @@ metrics! {
         EventsCleared "phase" = "clear",
     }
     "ringway_events_late_total" Counter "Events found in late fixes." { EventsLate, }
-    "ringway_alarms_over_limit_total" Counter "Alarms not raised because more were open than a device may have." { AlarmsOverLimit, }
+    "ringway_alarms_over_limit_total" Counter "Alarms that found no room because more are open than a device may have; their messages are refused." { AlarmsOverLimit, }
     "ringway_events_owed" Gauge "Events that the uplink has not accepted yet." { EventsOwed, }
     "ringway_alarm_ring_full_total" Counter "Events that found the uplink's ring full." { AlarmRingFull, }
     "ringway_devices" Gauge "Devices in the state table." { Devices, }

@@ -15,7 +15,7 @@ use super::node::Node;
 use super::plan::ProcessName;
 use super::restart::{Exit, Restart};
 use crate::ring::AttachError;
-use crate::role::{FromChild, Role, ToChild};
+use crate::role::{FromChild, Role, States, ToChild};
 use crate::sys::control::{AsyncChannel, Channel, ControlError};
 
 /// A child that is not ready by then is killed and started again.
@@ -30,7 +30,7 @@ pub enum News {
     /// It serves.
     Ready(ProcessName),
     /// The uplink found device states of the last run.
-    Snapshot(OwnedFd),
+    Snapshot(States),
     /// A ring was replaced when its producer was reaped.
     Replaced {
         /// Which ring.
@@ -283,7 +283,12 @@ impl Keeper {
             && let Some(snapshot) = self.node.snapshot()?
         {
             control
-                .send(&ToChild::Snapshot, &[snapshot.as_fd()])
+                .send(
+                    &ToChild::Snapshot {
+                        exact: snapshot.exact,
+                    },
+                    &[snapshot.fd.as_fd()],
+                )
                 .await?;
         }
         Ok(control.send(&ToChild::Start, &[]).await?)
@@ -312,10 +317,12 @@ impl Keeper {
                 News::Ready(self.name.clone())
             }
             // A child that was taken over may say anything; only these two may say these things.
-            FromChild::Snapshot if self.name.role == Role::Uplink => match fds.into_iter().next() {
-                Some(fd) => News::Snapshot(fd),
-                None => return,
-            },
+            FromChild::Snapshot { exact } if self.name.role == Role::Uplink => {
+                match fds.into_iter().next() {
+                    Some(fd) => News::Snapshot(States { fd, exact }),
+                    None => return,
+                }
+            }
             FromChild::Violation { ring, what } if self.node.is_consumer(&self.name, ring) => {
                 News::Violation { ring, what }
             }

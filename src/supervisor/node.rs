@@ -14,7 +14,7 @@ use super::report::{ProcessReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
 use crate::config::{Config, Input};
 use crate::ring::{AttachError, RingFds, RingOwner};
-use crate::role::{Assignment, Duty, End, RingAssignment, Role, exit};
+use crate::role::{Assignment, Duty, End, RingAssignment, Role, States, exit};
 use crate::stats::{self, Stats, SupervisorMetric};
 use crate::sys::{clock, region};
 use crate::table;
@@ -98,7 +98,7 @@ enum Snapshot {
     /// The uplink has not told of any.
     Awaited,
     /// For every classifier that starts, until one has filled the table with them.
-    Kept(OwnedFd),
+    Kept(States),
     /// They are in the table, which from then on knows better.
     Restored,
 }
@@ -230,18 +230,18 @@ impl Node {
 
     /// Keeps the device states of the last run for the classifier. An uplink that was started again tells of them
     /// again: no news once they are in the table.
-    pub fn keep_snapshot(&self, fd: OwnedFd) {
+    pub fn keep_snapshot(&self, states: States) {
         let mut snapshot = self.snapshot.borrow_mut();
         if !matches!(*snapshot, Snapshot::Restored) {
-            *snapshot = Snapshot::Kept(fd);
+            *snapshot = Snapshot::Kept(states);
         }
     }
 
     /// The device states of the last run, while the table lacks them. Kept until then: a classifier killed halfway
     /// through them has a successor that needs the rest.
-    pub fn snapshot(&self) -> std::io::Result<Option<OwnedFd>> {
+    pub fn snapshot(&self) -> std::io::Result<Option<States>> {
         match &*self.snapshot.borrow() {
-            Snapshot::Kept(fd) => fd.try_clone().map(Some),
+            Snapshot::Kept(states) => states.try_clone().map(Some),
             Snapshot::Awaited | Snapshot::Restored => Ok(None),
         }
     }

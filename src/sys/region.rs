@@ -17,8 +17,14 @@ use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod, fstat};
 
+use super::checksum;
+use super::steps::step;
+
 /// Bytes of a word.
 pub const WORD_BYTES: usize = 8;
+
+/// Bytes of the four words that are copied and summed at a time.
+const FOUR_BYTES: usize = 4 * WORD_BYTES;
 
 /// Most bytes of one region.
 pub const REGION_BYTES_MAX: usize = 1 << 30;
@@ -105,6 +111,37 @@ impl Map {
         unsafe { std::slice::from_raw_parts(start, self.words) }
     }
 
+    fn copy_out_summed(&self, byte_offset: usize, out: &mut [u8], head: [u64; 3]) -> u64 {
+        let words = self.words_from(byte_offset, out.len());
+        let (fours, rest) = out.as_chunks_mut::<FOUR_BYTES>();
+        let (word_fours, word_rest) = words.split_at(fours.len() * 4);
+        let copied = fours
+            .iter_mut()
+            .zip(word_fours.as_chunks().0)
+            .map(|(bytes, words)| {
+                let four = words.each_ref().map(|word| word.load(Ordering::Relaxed));
+                *bytes = checksum::to_bytes(four);
+                four
+            });
+        let last = (!rest.is_empty()).then(|| {
+            let mut bytes = [0; FOUR_BYTES];
+            for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(word_rest) {
+                *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+            }
+            rest.copy_from_slice(&bytes[..rest.len()]);
+            // What lies behind the record in its last word is no part of it.
+            bytes[rest.len()..].fill(0);
+            checksum::to_words(bytes)
+        });
+        sum(head, copied, last)
+    }
+
+    /// The words that begin at a byte and hold the next `bytes`.
+    fn words_from(&self, byte_offset: usize, bytes: usize) -> &[AtomicU64] {
+        let first = first_word(byte_offset);
+        &self.words()[first..first + bytes.div_ceil(WORD_BYTES)]
+    }
+
     fn copy_out(&self, byte_offset: usize, out: &mut [u8]) {
         let words = &self.words()[first_word(byte_offset)..];
         assert!(
@@ -120,6 +157,17 @@ impl Map {
             rest.copy_from_slice(&last[..rest.len()]);
         }
     }
+}
+
+/// The checksum of what `fours` and `last` copy, with three words before it.
+#[inline]
+fn sum(head: [u64; 3], fours: impl Iterator<Item = [u64; 4]>, last: Option<[u64; 4]>) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("sse4.2") {
+        // SAFETY: this processor has the instructions, as was just asked.
+        return unsafe { checksum::by_instruction(head, fours, last) };
+    }
+    checksum::by_table(head, fours, last)
 }
 
 fn first_word(byte_offset: usize) -> usize {
@@ -170,6 +218,14 @@ impl ReadRegion {
             fence(order);
         }
         value
+    }
+
+    /// As [`ReadRegion::copy_out`], and returns the checksum of `head` and of the copy.
+    ///
+    /// # Panics
+    /// As [`ReadRegion::copy_out`].
+    pub fn copy_out_summed(&self, byte_offset: usize, out: &mut [u8], head: [u64; 3]) -> u64 {
+        self.map.copy_out_summed(byte_offset, out, head)
     }
 
     /// Copies bytes out with relaxed loads: whole only if the caller's protocol says so.
@@ -224,6 +280,7 @@ impl WriteRegion {
     /// # Panics
     /// When `word` is outside the region, or `order` is for loads.
     pub fn store(&self, word: usize, value: u64, order: Ordering) {
+        step();
         self.map.words()[word].store(value, order);
     }
 
@@ -232,7 +289,44 @@ impl WriteRegion {
     /// # Panics
     /// When `word` is outside the region.
     pub fn fetch_add(&self, word: usize, value: u64, order: Ordering) -> u64 {
+        step();
         self.map.words()[word].fetch_add(value, order)
+    }
+
+    /// As [`WriteRegion::copy_in`], and returns the checksum of `head` and of what was copied.
+    ///
+    /// # Panics
+    /// As [`WriteRegion::copy_in`].
+    pub fn copy_in_summed(&self, byte_offset: usize, bytes: &[u8], head: [u64; 3]) -> u64 {
+        let words = self.map.words_from(byte_offset, bytes.len());
+        let (fours, rest) = bytes.as_chunks::<FOUR_BYTES>();
+        let (word_fours, word_rest) = words.split_at(fours.len() * 4);
+        let copy = |four: [u64; 4], words: &[AtomicU64]| {
+            for (word, value) in words.iter().zip(four) {
+                step();
+                word.store(value, Ordering::Relaxed);
+            }
+            four
+        };
+        let word_fours = word_fours.chunks_exact(4);
+        let copied = fours
+            .iter()
+            .zip(word_fours)
+            .map(|(bytes, words)| copy(checksum::to_words(*bytes), words));
+        let last = (!rest.is_empty()).then(|| {
+            let mut bytes = [0; FOUR_BYTES];
+            bytes[..rest.len()].copy_from_slice(rest);
+            copy(checksum::to_words(bytes), word_rest)
+        });
+        sum(head, copied, last)
+    }
+
+    /// As [`ReadRegion::copy_out_summed`].
+    ///
+    /// # Panics
+    /// As [`ReadRegion::copy_out`].
+    pub fn copy_out_summed(&self, byte_offset: usize, out: &mut [u8], head: [u64; 3]) -> u64 {
+        self.map.copy_out_summed(byte_offset, out, head)
     }
 
     /// Copies bytes in with relaxed stores; the rest of the last word becomes zeros.
@@ -247,11 +341,13 @@ impl WriteRegion {
         );
         let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
         for (chunk, word) in whole.iter().zip(words) {
+            step();
             word.store(u64::from_ne_bytes(*chunk), Ordering::Relaxed);
         }
         if !rest.is_empty() {
             let mut padded = [0; WORD_BYTES];
             padded[..rest.len()].copy_from_slice(rest);
+            step();
             words[whole.len()].store(u64::from_ne_bytes(padded), Ordering::Relaxed);
         }
     }
@@ -288,6 +384,31 @@ mod tests {
     fn a_region_of_an_odd_size_is_whole_words() {
         let fd = create("test", 13).unwrap();
         assert_eq!(ReadRegion::map(fd.as_fd(), 13).unwrap().len(), 16);
+    }
+
+    #[test]
+    fn bytes_are_copied_and_summed_whatever_their_number() {
+        let fd = create("test", 4096).unwrap();
+        let writer = WriteRegion::map(fd.as_fd(), 4096).unwrap();
+        let reader = ReadRegion::map(read_only(fd.as_fd()).unwrap().as_fd(), 4096).unwrap();
+        let bytes: Vec<u8> = (0..200u32).map(|n| (n * n % 251) as u8).collect();
+        for length in 0..bytes.len() {
+            let head = [7, u64::MAX - 3, length as u64];
+            // What the slot held before must not matter.
+            writer.copy_in(64, &[0xff; 256]);
+            let expected = checksum::tests::bit_by_bit(head, &bytes[..length]);
+            let written = writer.copy_in_summed(64, &bytes[..length], head);
+            if !length.is_multiple_of(WORD_BYTES) {
+                // What stands behind the bytes in their last word is no part of them.
+                let (word, used) = (8 + length / WORD_BYTES, length % WORD_BYTES * 8);
+                let value = writer.load(word, Ordering::Relaxed);
+                writer.store(word, value ^ u64::MAX << used, Ordering::Relaxed);
+            }
+            let mut copy = vec![0; length];
+            let read = reader.copy_out_summed(64, &mut copy, head);
+            assert_eq!((written, read), (expected, expected), "{length} bytes");
+            assert_eq!(copy, bytes[..length]);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::control::{Channel, ControlError};
 use crate::ring::RingFds;
-use crate::role::{Assignment, Duty, RingAssignment, Role, ToChild};
+use crate::role::{Assignment, Duty, RingAssignment, Role, States, ToChild};
 
 /// Why a child cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub struct Started {
     /// The statistics pages of the others (observer only).
     pub pages: Vec<OwnedFd>,
     /// The device states of the last run (classifier only, if there are any).
-    pub snapshot: Option<OwnedFd>,
+    pub snapshot: Option<States>,
     /// The control channel.
     pub control: Channel,
 }
@@ -100,7 +100,9 @@ pub fn receive() -> Result<Started, StartError> {
                 rings.push((assignment, fds));
             }
             ToChild::Page => pages.extend(fds.into_iter().next()),
-            ToChild::Snapshot => snapshot = fds.into_iter().next(),
+            ToChild::Snapshot { exact } => {
+                snapshot = fds.into_iter().next().map(|fd| States { fd, exact });
+            }
             ToChild::Start => break,
             ToChild::Assign(_) | ToChild::Drain => {
                 return Err(StartError::Contract(

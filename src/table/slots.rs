@@ -131,8 +131,8 @@ impl TableWriter {
     pub(super) fn over(region: WriteRegion) -> Result<TableWriter, TableError> {
         match region.load(MAGIC_WORD, Ordering::Relaxed) {
             MAGIC => {}
-            // Release: pairs with the acquire load in `TableReader::used`.
-            0 => region.store(MAGIC_WORD, MAGIC, Ordering::Release),
+            // Relaxed: to readers an empty table is a table too.
+            0 => region.store(MAGIC_WORD, MAGIC, Ordering::Relaxed),
             _ => return Err(TableError::Layout),
         }
         let slots = slots_in(region.len());
@@ -159,9 +159,9 @@ impl TableWriter {
         if slot == self.slots {
             return None;
         }
-        // Release: pairs with the acquire load in `TableReader::used`.
+        // Relaxed: a slot says by its own switch whether there is something in it.
         self.region
-            .store(USED_WORD, u64::from(slot) + 1, Ordering::Release);
+            .store(USED_WORD, u64::from(slot) + 1, Ordering::Relaxed);
         Some(slot)
     }
 
@@ -244,8 +244,8 @@ impl TableReader {
 
     /// Slots handed out: those that may hold a device.
     pub fn used(&self) -> u32 {
-        // Acquire: pairs with the release store in `TableWriter::claim`.
-        let used = self.region.load(USED_WORD, Ordering::Acquire);
+        // Relaxed, as in `TableWriter::claim`.
+        let used = self.region.load(USED_WORD, Ordering::Relaxed);
         u32::try_from(used).unwrap_or(u32::MAX).min(self.slots)
     }
 

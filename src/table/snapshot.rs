@@ -5,9 +5,13 @@
 
 use std::io::{self, Write};
 
-use super::{PAYLOAD_BYTES_MAX, TableError, TableReader};
+use super::{TableError, TableReader};
 
 const MAGIC: [u8; 8] = *b"RWSNAP01";
+
+/// Most bytes of a payload. More than a slot has, because a restored state lists every open alarm of its device; the
+/// classifier makes it fit.
+const STATE_BYTES_MAX: usize = 1 << 20;
 
 /// Why a snapshot, or the rest of it, cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -154,7 +158,7 @@ impl<'a> Payloads<'a> {
                 Err(SnapshotError::Short)
             };
         }
-        if length > PAYLOAD_BYTES_MAX {
+        if length > STATE_BYTES_MAX {
             return Err(SnapshotError::Format);
         }
         let payload = self.take(length)?;

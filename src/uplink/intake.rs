@@ -6,6 +6,7 @@
 
 use crate::frame::Event;
 use crate::ring::{Consumer, Outcome, Violation};
+use crate::sys::fail::{self, Point};
 
 use super::journal::{COMMIT_RECORDS_MAX, Entry, Refusal, Verdict};
 
@@ -128,6 +129,7 @@ impl Intake {
                 Err(_) => Fate::Bad,
             };
             self.gathered.fates.push(fate);
+            fail::pass(Point::UplinkTaken);
         }
         Ok(())
     }
@@ -172,10 +174,13 @@ impl Intake {
             }
             self.ring
                 .set_outcome((seq & (slots - 1)) as u32, seq, outcome);
+            fail::pass(Point::UplinkOutcome);
             seq += 1;
         }
         if seq > self.ring.head() {
+            fail::pass(Point::UplinkOutcomes);
             self.ring.advance(seq);
+            fail::pass(Point::UplinkHead);
         }
         self.ring.wake_producer();
         tally

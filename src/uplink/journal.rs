@@ -11,6 +11,7 @@
 mod delivered;
 mod open_alarm;
 mod record;
+mod run;
 mod schema;
 mod snapshot;
 
@@ -19,13 +20,16 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 use crate::frame::{Event, Severity};
+use crate::sys::fail::{self, Point};
 use delivered::Delivered;
 use record::Record;
+use run::Run;
 
 pub use open_alarm::OpenAlarm;
+pub use run::{Left, Repeated};
 pub use schema::SCHEMA_VERSION;
 pub use snapshot::Snapshot;
 
@@ -198,6 +202,7 @@ pub struct Journal {
     /// Sequence of the next accepted record; never used twice in the life of this journal.
     next_seq: u64,
     delivered: Delivered,
+    run: Run,
     page_bytes: u64,
     pages_max: u64,
     pages_used: u64,
@@ -235,6 +240,7 @@ impl Journal {
             uuid,
             next_seq,
             delivered,
+            run: Run::default(),
             page_bytes,
             pages_max,
             pages_used: 0,
@@ -314,6 +320,7 @@ impl Journal {
     }
 
     fn transact(&mut self, batch: &Batch, now_ms: i64) -> rusqlite::Result<Committed> {
+        fail::pass(Point::UplinkBegin);
         self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let (mut next_seq, mut records) = (self.next_seq, self.records);
         let mut quarantined = 0;
@@ -326,6 +333,7 @@ impl Journal {
             if let Some(id) = id {
                 self.delivered.remember(&self.db, id, next_seq - 1)?;
                 records -= 1;
+                fail::pass(Point::UplinkDeleting);
             }
         }
         for &(seq, reason) in &batch.quarantined {
@@ -338,10 +346,16 @@ impl Journal {
             if matches!(verdict, Verdict::Accepted(_)) {
                 next_seq += 1;
                 records += 1;
+                fail::pass(Point::UplinkInserted);
             }
             verdicts.push(verdict);
         }
+        fail::pass(Point::UplinkCommit);
         self.db.prepare_cached("COMMIT")?.execute([])?;
+        fail::pass(Point::UplinkCommitted);
+        if !batch.delivered.is_empty() {
+            fail::pass(Point::UplinkDeleted);
+        }
         // Only now is anything true outside the transaction.
         self.next_seq = next_seq;
         self.records = records - quarantined;
@@ -379,20 +393,7 @@ impl Journal {
             accepted_ms: now_ms,
             body: &entry.body,
         };
-        let inserted = self
-            .db
-            .prepare_cached(
-                "INSERT INTO record (seq, id, accepted_ms, body, crc) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (id) DO NOTHING",
-            )?
-            .execute(params![
-                seq,
-                record.id,
-                now_ms,
-                record.body,
-                record.checksum()
-            ])?;
-        if inserted == 0 {
+        if !record.insert(&self.db)? {
             return Ok(Verdict::Known);
         }
         open_alarm::follow(&self.db, entry)?;
@@ -477,8 +478,12 @@ impl Journal {
         if self.pages_used + pages > self.pages_max * ORDINARY_PERCENT_MAX / 100 {
             return Ok(false);
         }
+        fail::pass(Point::UplinkSnapshot);
         match snapshot::write(&self.db, snapshot) {
-            Ok(()) => self.measure().map(|()| true),
+            Ok(()) => {
+                fail::pass(Point::UplinkSnapshotted);
+                self.measure().map(|()| true)
+            }
             Err(cause) if is_full_or_busy(&cause) => self.undo().map(|()| false),
             Err(cause) => Err(JournalError::Database {
                 doing: "write the snapshot",

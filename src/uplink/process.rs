@@ -21,6 +21,7 @@ use crate::role::{Duty, End, FromChild, Purpose, exit};
 use crate::stats::{Stats, UplinkMetric as Metric};
 use crate::sys::clock::{wall_ms, wall_ns};
 use crate::sys::control::{AsyncChannel, Channel, ControlError};
+use crate::sys::fail::{self, Point};
 use crate::sys::region::{self, WriteRegion};
 use crate::sys::start::Started;
 use crate::table::{TableError, TableReader};
@@ -158,7 +159,8 @@ async fn serve(handed: Handed) -> Result<u64, UplinkError> {
     let path = Path::new(&handed.state_dir).join(JOURNAL_FILE);
     let mut journal = Journal::open(&path, settings.journal_bytes_max)?;
     let control = AsyncChannel::new(handed.control).map_err(system("watch supervisor"))?;
-    hand_back(&mut journal, &control).await?;
+    let begun = journal.begin_run(handed.alarms.identity().birth)?;
+    hand_back(&mut journal, begun.exact, &control).await?;
 
     let session = format!("{:016x}", wall_ns());
     let topics = Topics::new(handed.node, journal.uuid(), &session);
@@ -196,15 +198,20 @@ async fn serve(handed: Handed) -> Result<u64, UplinkError> {
             stats: handed.stats,
         },
         usage,
+        begun.repeats,
     );
     let served = service.serve(&mut waiter, &control).await;
-    service.close();
+    service.close(served.is_ok());
     drop(handed.lock);
     served
 }
 
 /// Sends the device states of the last run to the supervisor, if there are any.
-async fn hand_back(journal: &mut Journal, control: &AsyncChannel) -> Result<(), UplinkError> {
+async fn hand_back(
+    journal: &mut Journal,
+    exact: bool,
+    control: &AsyncChannel,
+) -> Result<(), UplinkError> {
     let snapshot = journal.read_snapshot()?.map(|snapshot| snapshot.body);
     let open = journal.open_alarms()?;
     if snapshot.is_none() && open.is_empty() {
@@ -217,20 +224,16 @@ async fn hand_back(journal: &mut Journal, control: &AsyncChannel) -> Result<(), 
             report.damaged
         );
     }
-    if report.unlisted > 0 {
-        warn!(
-            "{} open alarms found no room in their device's state",
-            report.unlisted
-        );
-    }
     let memory = region::create("ringway-snapshot", bytes.len()).map_err(system("make memory"))?;
     WriteRegion::map(memory.as_fd(), bytes.len())
         .map_err(system("map memory"))?
         .copy_in(0, &bytes);
     let sealed = region::read_only(memory.as_fd()).map_err(system("make memory read-only"))?;
+    fail::pass(Point::UplinkRestored);
     control
-        .send(&FromChild::Snapshot, &[sealed.as_fd()])
+        .send(&FromChild::Snapshot { exact }, &[sealed.as_fd()])
         .await?;
+    fail::pass(Point::UplinkHandedBack);
     info!("restored the states of {} devices", report.devices);
     Ok(())
 }

@@ -2,13 +2,14 @@
 //! the journal knows to be open.
 //!
 //! The snapshot may be a quarter of an hour old; a row of an open alarm is as true as the commit that wrote it. So a
-//! device's open alarms are its rows, and the rest of its state is the snapshot's.
+//! device's open alarms are its rows, all of them, and the rest of its state is the snapshot's. What its owed events make
+//! of that, and how it fits a slot, only the classifier can tell.
 
 use std::collections::HashMap;
 
 use crate::frame::{DeviceId, Event};
 use crate::hop::TraceHead;
-use crate::table::{PAYLOAD_BYTES_MAX, PublicState, SnapshotWriter, read_snapshot};
+use crate::table::{PublicState, SnapshotWriter, read_snapshot};
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,8 +18,6 @@ pub struct Report {
     pub devices: u32,
     /// States of the snapshot that were damaged and are left out.
     pub damaged: u32,
-    /// Open alarms that found no room in their device's state.
-    pub unlisted: u32,
 }
 
 /// Merges a snapshot (empty: there is none) and the open alarms into a snapshot.
@@ -39,7 +38,7 @@ pub fn restore(snapshot: &[u8], open: Vec<Event>) -> (Vec<u8>, Report) {
             continue;
         };
         state.alarms = alarms.remove(&state.device).unwrap_or_default();
-        write(&mut out, &mut report, state, private);
+        write(&mut out, &mut report, &state, private);
     }
     for (device, alarms) in alarms {
         let newest = alarms.iter().max_by_key(|event| event.received_ms);
@@ -51,7 +50,7 @@ pub fn restore(snapshot: &[u8], open: Vec<Event>) -> (Vec<u8>, Report) {
             received_ms: newest.received_ms,
             alarms,
         };
-        write(&mut out, &mut report, state, &[]);
+        write(&mut out, &mut report, &state, &[]);
     }
     let bytes = out.finish().expect("memory takes what is written");
     (bytes, report)
@@ -63,37 +62,24 @@ fn split(payload: &[u8]) -> Option<(PublicState, &[u8])> {
     postcard::take_from_bytes(payload).ok()
 }
 
-/// Writes a state, without the last of its alarms if they do not fit.
+/// Writes a state; it may be larger than a slot.
 fn write(
     out: &mut SnapshotWriter<Vec<u8>>,
     report: &mut Report,
-    mut state: PublicState,
+    state: &PublicState,
     private: &[u8],
 ) {
-    let mut payload = [0; PAYLOAD_BYTES_MAX];
-    loop {
-        if let Ok(used) = postcard::to_slice(&state, &mut payload) {
-            let used = used.len();
-            if let Some(rest) = payload[used..].get_mut(..private.len()) {
-                rest.copy_from_slice(private);
-                let payload = &payload[..used + private.len()];
-                out.push(payload).expect("memory takes what is written");
-                report.devices += 1;
-                return;
-            }
-        }
-        if state.alarms.pop().is_none() {
-            report.damaged += 1;
-            return;
-        }
-        report.unlisted += 1;
-    }
+    let mut payload = postcard::to_stdvec(state).expect("memory takes what is written");
+    payload.extend_from_slice(private);
+    out.push(&payload).expect("memory takes what is written");
+    report.devices += 1;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::frame::{AlarmKind, EventId, Fix, Phase, Severity};
+    use crate::table::PAYLOAD_BYTES_MAX;
 
     fn device(n: u8) -> DeviceId {
         DeviceId::new(&[b'0' + n]).unwrap()
@@ -160,7 +146,7 @@ mod tests {
             alarm(3, "new device"),
         ];
         let (bytes, report) = restore(&old, open);
-        assert_eq!((report.devices, report.damaged, report.unlisted), (3, 0, 0));
+        assert_eq!((report.devices, report.damaged), (3, 0));
         assert_eq!(
             states(&bytes),
             [
@@ -186,14 +172,13 @@ mod tests {
     }
 
     #[test]
-    fn alarms_that_do_not_fit_are_counted_and_never_push_out_the_private_part() {
+    fn every_open_alarm_is_there_however_many_they_are() {
         let private = vec![7; PAYLOAD_BYTES_MAX - 300];
         let old = snapshot(&[payload(&state(1, vec![]), &private)]);
-        let rules: Vec<String> = (0..20).map(|n| format!("rule {n}")).collect();
-        let (bytes, report) = restore(&old, rules.iter().map(|rule| alarm(1, rule)).collect());
+        let rules: Vec<String> = (0..60).map(|n| format!("rule {n}")).collect();
+        let (bytes, _) = restore(&old, rules.iter().map(|rule| alarm(1, rule)).collect());
         let found = states(&bytes);
         assert_eq!(found[0].1, private);
-        assert!(report.unlisted > 0);
-        assert_eq!(found[0].0.alarms.len() as u32 + report.unlisted, 20);
+        assert_eq!(found[0].0.alarms.len(), 60);
     }
 }

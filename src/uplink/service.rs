@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use super::delivery::Delivery;
 use super::intake::{Intake, Tally};
-use super::journal::{Batch, Committed, DEGRADED_PERCENT, Stored, Usage, Verdict};
+use super::journal::{Batch, Committed, DEGRADED_PERCENT, Left, Repeated, Stored, Usage, Verdict};
 use super::process::UplinkError;
 use super::writer::{Done, Task, Writer};
 use crate::frame::TraceRecord;
@@ -21,6 +21,7 @@ use crate::role::{FromChild, ToChild};
 use crate::stats::{Stats, UplinkMetric as Metric};
 use crate::sys::clock::{monotonic_ns, wall_ms};
 use crate::sys::control::{AsyncChannel, ControlError};
+use crate::sys::fail::{self, Point};
 
 /// Deletes that are committed at once although no record comes with them.
 const DELETES_AT_ONCE: usize = 64;
@@ -33,6 +34,9 @@ const DELETES_RETRY_MS: u64 = 1_000;
 
 /// Time between snapshots of the state table, milliseconds.
 const SNAPSHOT_MS: u64 = 15 * 60 * 1_000;
+
+/// Time after which open alarms are tried again that the journal had no room to write again, milliseconds.
+const REPEAT_RETRY_MS: u64 = 10_000;
 
 /// Time for which a refused alarm counts as a degraded state, milliseconds.
 const REFUSED_MS: u64 = 10_000;
@@ -88,6 +92,14 @@ pub struct Service {
     /// The last commit could not delete for want of room: however many there are, they wait until they are due.
     deletes_failed: bool,
     snapshot_due_ms: u64,
+    /// When open alarms are written again, as long as any are to be.
+    repeat_due_ms: Option<u64>,
+    repeating: bool,
+    /// Open alarms written again so far.
+    repeats: u64,
+    /// Nothing that came into the ring is left out, and no more comes: it was closed, or silent for the whole drain,
+    /// as when the classifier was killed with the supervisor.
+    emptied: bool,
     /// The producer broke the rules: the ring is not read any more.
     broken: bool,
     usage: Usage,
@@ -95,8 +107,15 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service that has not begun; the journal is as full as `usage` says.
-    pub fn new(intake: Intake, delivery: Delivery, tools: Tools, usage: Usage) -> Service {
+    /// A service that has not begun; the journal is as full as `usage` says. `repeats`: it is to send the open alarms
+    /// again.
+    pub fn new(
+        intake: Intake,
+        delivery: Delivery,
+        tools: Tools,
+        usage: Usage,
+        repeats: bool,
+    ) -> Service {
         Service {
             intake,
             delivery,
@@ -109,6 +128,10 @@ impl Service {
             deletes_due_ms: None,
             deletes_failed: false,
             snapshot_due_ms: now_ms() + SNAPSHOT_MS,
+            repeat_due_ms: repeats.then_some(0),
+            repeating: false,
+            repeats: 0,
+            emptied: false,
             broken: false,
             usage,
             refused_ms: None,
@@ -134,6 +157,7 @@ impl Service {
             self.commit(now_ms);
             self.load();
             self.snapshot(now_ms);
+            self.repeat(now_ms);
             self.report(now_ms);
             if self.advance_drain(now_ms, closed) {
                 return Ok(self.intake.unsettled());
@@ -157,13 +181,13 @@ impl Service {
         }
     }
 
-    /// Closes the journal.
-    pub fn close(self) {
+    /// Closes the journal. `served`: the drain came to its end.
+    pub fn close(self, served: bool) {
         self.tools.stats.set_ready(false);
         if let Some(traces) = self.tools.traces {
             traces.close();
         }
-        self.tools.writer.close();
+        self.tools.writer.close(served && self.emptied);
     }
 
     async fn gather(&mut self, control: &AsyncChannel) -> Result<(), UplinkError> {
@@ -228,6 +252,34 @@ impl Service {
         }
     }
 
+    /// Has some of the open alarms written again, one batch at a time.
+    fn repeat(&mut self, now_ms: u64) {
+        let due = self.repeat_due_ms.is_some_and(|due_ms| now_ms >= due_ms);
+        if due && !self.repeating && self.phase == Phase::Serving {
+            self.repeating = true;
+            self.tools.writer.give(Task::Repeat);
+        }
+    }
+
+    fn take_repeated(&mut self, repeated: Repeated) {
+        self.repeating = false;
+        self.repeats += repeated.records.len() as u64;
+        for stored in repeated.records {
+            self.delivery.accepted(stored);
+        }
+        self.repeat_due_ms = match repeated.left {
+            Left::More => Some(now_ms()),
+            Left::Full => Some(now_ms() + REPEAT_RETRY_MS),
+            Left::Nothing => {
+                info!(
+                    "the last run did not end in order: {} open alarms are sent again",
+                    self.repeats
+                );
+                None
+            }
+        };
+    }
+
     fn hear_supervisor(
         &mut self,
         told: Result<Option<(ToChild, Vec<std::os::fd::OwnedFd>)>, ControlError>,
@@ -250,8 +302,9 @@ impl Service {
         match self.phase {
             Phase::Serving => false,
             Phase::Emptying { until_ms } => {
-                let empty = closed && !self.intake.is_busy() && self.intake.unsettled() == 0;
-                if empty || self.broken && !self.intake.is_busy() || now_ms >= until_ms {
+                let empty = !self.intake.is_busy() && self.intake.unsettled() == 0;
+                self.emptied = empty && !self.broken;
+                if closed && empty || self.broken && !self.intake.is_busy() || now_ms >= until_ms {
                     let until_ms = now_ms + LEAVE_MS;
                     self.phase = Phase::Leaving { until_ms };
                     self.snapshot_due_ms = now_ms;
@@ -275,11 +328,18 @@ impl Service {
             Phase::Emptying { until_ms } | Phase::Leaving { until_ms } => Some(until_ms),
         };
         let deletes = self.deletes_due_ms.filter(|_| !self.committing);
-        [self.delivery.publisher().deadline_ms(), deletes, phase]
-            .into_iter()
-            .flatten()
-            .min()
-            .map_or(TURN_MS, |at_ms| at_ms.saturating_sub(now_ms).min(TURN_MS))
+        let serving = self.phase == Phase::Serving;
+        let repeats = self.repeat_due_ms.filter(|_| serving && !self.repeating);
+        [
+            self.delivery.publisher().deadline_ms(),
+            deletes,
+            repeats,
+            phase,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map_or(TURN_MS, |at_ms| at_ms.saturating_sub(now_ms).min(TURN_MS))
     }
 
     fn take(&mut self, done: Done) {
@@ -304,12 +364,21 @@ impl Service {
                 self.snapshotting = false;
                 self.tools.stats.add(Metric::Snapshots, u64::from(written));
             }
+            Done::Repeated { repeated, usage } => {
+                self.usage = usage;
+                self.take_repeated(repeated);
+            }
+            // Said when nobody listens any more.
+            Done::Ended => {}
         }
     }
 
     fn take_committed(&mut self, mut batch: Batch, committed: &Committed) {
         // First of all: devices wait for it.
         let tally = self.intake.settle(&committed.verdicts);
+        if !committed.verdicts.is_empty() {
+            fail::pass(Point::UplinkBell);
+        }
         let now_ns = monotonic_ns();
         for (entry, verdict) in batch.entries.drain(..).zip(&committed.verdicts) {
             if let Verdict::Accepted(seq) = *verdict {

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::journal::{Batch, Committed, Journal, JournalError, Snapshot, Stored, Usage};
+use super::journal::{Batch, Committed, Journal, JournalError, Repeated, Snapshot, Stored, Usage};
 use crate::sys::clock::wall_ms;
+use crate::sys::fail::{self, Point};
 use crate::table::{TableReader, write_snapshot};
 
 /// Tasks that may wait: one of each kind.
-const TASKS_MAX: usize = 3;
+const TASKS_MAX: usize = 5;
 
 /// Bytes of a snapshot's buffer that are kept for the next one.
 const SNAPSHOT_BUFFER_BYTES: usize = 1 << 20;
@@ -29,6 +30,10 @@ pub enum Task {
     Load(Vec<u64>),
     /// Write the state table down, if it changed since the last time.
     Snapshot,
+    /// Write some of the open alarms again.
+    Repeat,
+    /// Note that the run ends in order, if the snapshot is up to date.
+    End,
 }
 
 /// Something done.
@@ -54,6 +59,15 @@ pub enum Done {
     },
     /// The snapshot was looked after; whether one was written.
     Snapshot(bool),
+    /// Open alarms were written again.
+    Repeated {
+        /// The new records, and what is left.
+        repeated: Repeated,
+        /// How full the journal is now.
+        usage: Usage,
+    },
+    /// The run has ended.
+    Ended,
 }
 
 /// The thread's handle.
@@ -104,8 +118,11 @@ impl Writer {
         self.done.recv().await
     }
 
-    /// Lets the thread finish what it has and close the journal.
-    pub fn close(self) {
+    /// Lets the thread finish what it has and close the journal. `in_order`: everything that came is in there.
+    pub fn close(self, in_order: bool) {
+        if in_order {
+            self.give(Task::End);
+        }
         drop(self.tasks);
         drop(self.done);
         // A thread that panicked has said so; there is nothing to add.
@@ -150,6 +167,18 @@ impl Desk {
                 Ok(Done::Loaded { asked, found })
             }
             Task::Snapshot => self.snapshot().map(Done::Snapshot),
+            Task::Repeat => Ok(Done::Repeated {
+                repeated: self.journal.repeat(wall_ms())?,
+                usage: self.journal.usage(),
+            }),
+            Task::End => {
+                // States that changed after the snapshot, or found no room for one, are not in the journal.
+                if self.snapshot_of == Some(self.fingerprint()) {
+                    self.journal.end_run()?;
+                    fail::pass(Point::UplinkEnded);
+                }
+                Ok(Done::Ended)
+            }
         }
     }
 

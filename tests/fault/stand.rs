@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use device_sim::broker;
@@ -10,9 +11,12 @@ use device_sim::checker::Check;
 use device_sim::fleet::{Fleet, Options};
 use device_sim::roads::Roads;
 use device_sim::scenario::Scenario;
+use device_sim::schedule::Pace;
 use device_sim::town;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
+use crate::guests;
 use crate::node::Node;
 use crate::{Outcome, Verdict};
 
@@ -22,25 +26,43 @@ pub struct Load {
     pub devices: u32,
     /// Each device presses its button about once in so many seconds, so that alarms are always on their way.
     pub sos_every_s: u32,
+    /// Reports a second of each device, and seconds of driving between them.
+    pub rate: f64,
 }
 
 /// Alarms all the time, on a machine that has other things to do.
 pub const STEADY: Load = Load {
     devices: 60,
     sos_every_s: 4,
+    rate: 1.0,
 };
+
+/// Longest wait of a case for something that must come.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is broken, and what watches.
 pub struct Stand {
     pub node: Node,
     pub broker: Option<broker::Handle>,
     pub fleet: Fleet,
+    /// Where trackers connect to.
+    pub sensor: String,
     broker_address: String,
 }
 
 impl Stand {
     /// A node that serves, a broker, and a fleet at work. `uplink` is added to the section of that name.
     pub async fn new(seed: u64, load: Load, uplink: &str) -> Stand {
+        Stand::prepared(seed, load, uplink, |_| ()).await
+    }
+
+    /// The same, with something done to the node before it starts.
+    pub async fn prepared(
+        seed: u64,
+        load: Load,
+        uplink: &str,
+        prepare: impl FnOnce(&Node),
+    ) -> Stand {
         let roads = Roads::new(town::generate(seed)).unwrap();
         let broker = broker::start(broker::Options::default()).await.unwrap();
         let broker_address = broker.addr.to_string();
@@ -68,20 +90,52 @@ broker = "mqtt://{broker_address}"
 "#,
             scenario.config()
         );
-        let node = Node::start(&config);
+        let mut node = Node::prepare(&config);
+        prepare(&node);
+        node.launch();
+        node.ready();
         let mut options = Options::new(seed, load.devices, sensor.parse().unwrap());
         options.mqtt = Some(broker.url());
         options.stream = Some(format!("ws://{dispatcher}/v1/stream"));
         options.sos_every_s = Some(load.sos_every_s);
+        options.pace = Pace::Clock {
+            rate: load.rate,
+            speed: load.rate,
+        };
         options.answer_timeout = Duration::from_secs(2);
-        options.grace = Duration::from_secs(45);
+        options.grace = Duration::from_secs(90);
         let fleet = Fleet::start(roads, options).await.unwrap();
+        fleet.ledger().pass_over_from(guests::FIRST_PHONE);
         Stand {
+            sensor,
             node,
             broker: Some(broker),
             fleet,
             broker_address,
         }
+    }
+
+    /// The broker goes when every alarm that it acknowledged is with its subscribers: what it has in its memory is lost
+    /// with it, which is no fault of the node.
+    pub async fn broker_away(&mut self) {
+        let Some(broker) = self.broker.take() else {
+            return;
+        };
+        // Nothing else runs on this thread between the last look and the stop.
+        await_(|| {
+            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            count(&broker.counters.queued) == count(&broker.counters.confirmed)
+        })
+        .await;
+        broker.stop().await;
+    }
+
+    /// The sum of the uplink's counters whose name contains this; 0 while it does not run.
+    pub fn uplink(&self, name: &str) -> u64 {
+        let process = self.node.process("uplink");
+        let figures = process.map(|process| process.figures).unwrap_or_default();
+        let named = figures.iter().filter(|(full, _)| full.contains(name));
+        named.map(|(_, count)| *count as u64).sum()
     }
 
     /// A broker on the old address, with nothing in its memory.
@@ -93,6 +147,18 @@ broker = "mqtt://{broker_address}"
         };
         self.broker = Some(broker::start(options).await.unwrap());
     }
+}
+
+/// Lets the fleet go on until something is there; `false` if it does not come in time.
+pub async fn await_(mut there: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while !there() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    true
 }
 
 /// Addresses that nobody listens on just now.
@@ -114,6 +180,7 @@ pub fn judge(check: &Check, mut counts: BTreeMap<&'static str, Value>) -> Verdic
         ("duplicates", json!(summary.duplicates)),
         ("reordered", json!(check.reordered)),
         ("shifted", json!(check.shifted)),
+        ("excused", json!(check.excused)),
         ("resent", json!(check.resent)),
     ] {
         counts.insert(name, value);
@@ -149,6 +216,26 @@ pub fn judge(check: &Check, mut counts: BTreeMap<&'static str, Value>) -> Verdic
         Outcome::Fails(wrong.join("; "))
     };
     Verdict { outcome, counts }
+}
+
+impl Verdict {
+    /// Fails, if it held so far, for the first of these that is the case.
+    pub fn but(mut self, wrong: &[(bool, &str)]) -> Verdict {
+        if self.outcome == Outcome::Holds
+            && let Some((_, what)) = wrong.iter().find(|(is, _)| *is)
+        {
+            self.outcome = Outcome::Fails((*what).to_string());
+        }
+        self
+    }
+
+    /// Shows the node's log unless it holds.
+    pub fn with_log(self, node: &Node) -> Verdict {
+        if self.outcome != Outcome::Holds {
+            eprintln!("---- log of the node ----\n{}", node.log());
+        }
+        self
+    }
 }
 
 /// Runs a case on a runtime of its own.

@@ -7,12 +7,18 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::stand::{Chance, STEADY, Stand, block_on, judge};
+use crate::stand::{Chance, Load, STEADY, Stand, block_on, judge};
 use crate::{Form, Verdict};
 
 const KILLS: u32 = 100;
 const KILLS_LONG: u32 = 1_000;
 const PAUSE_MS: std::ops::Range<u64> = 50..500;
+/// As many alarms at stake as a small machine gets through beside all the kills.
+const HEAVY: Load = Load {
+    devices: 1_000,
+    sos_every_s: 2,
+    rate: 1.0,
+};
 const VICTIMS: [&str; 6] = [
     "ingest",
     "classifier",
@@ -27,8 +33,10 @@ pub fn run(form: Form) -> Verdict {
 }
 
 async fn storm(form: Form) -> Verdict {
-    let mut stand = Stand::new(form.seed, STEADY, "").await;
+    let load = if form.long { HEAVY } else { STEADY };
+    let mut stand = Stand::new(form.seed, load, "").await;
     let mut chance = Chance::new(form.seed);
+    let mut states_lost = 0;
     let mut kills = BTreeMap::from(VICTIMS.map(|victim| (victim, 0)));
     while kills.values().sum::<u32>() < if form.long { KILLS_LONG } else { KILLS } {
         sleep(Duration::from_millis(
@@ -37,6 +45,12 @@ async fn storm(form: Form) -> Verdict {
         .await;
         let victim = VICTIMS[chance.below(VICTIMS.len() as u64) as usize];
         let killed = if victim == "supervisor" {
+            // Without an uplink nobody writes the states down: they go with the supervisor, as in a power cut.
+            let uplink = stand.node.process("uplink");
+            if uplink.is_some_and(|uplink| uplink.last_exit.is_some() && uplink.state != "ready") {
+                stand.fleet.ledger().state_lost();
+                states_lost += 1;
+            }
             stand.node.signal_supervisor(Signal::SIGKILL);
             stand.node.ended();
             stand.node.launch();
@@ -55,6 +69,7 @@ async fn storm(form: Form) -> Verdict {
         ("kills_total", json!(kills.values().sum::<u32>())),
     ]);
     counts.insert("exit", json!(drained.code()));
+    counts.insert("states_lost", json!(states_lost));
     let mut verdict = judge(&check, counts);
     if !drained.success() && verdict.outcome == crate::Outcome::Holds {
         verdict.outcome = crate::Outcome::Fails(format!("the node did not drain: {drained}"));

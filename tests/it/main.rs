@@ -13,6 +13,7 @@ mod dispatched;
 mod dispatcher;
 mod drive;
 mod exposition;
+mod fail_points;
 mod fuzz_corpus;
 mod mailbox;
 mod mosquitto;

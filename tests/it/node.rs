@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ringway::cli::status::ask;
 use ringway::supervisor::report::{ProcessReport, Report};
+use ringway::sys::fail::FOLDER_VARIABLE;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up; far above what a loaded machine needs.
@@ -70,6 +71,11 @@ impl Node {
         }
     }
 
+    /// Where fail points are armed, if it was made before the program was started.
+    pub fn fail_folder(&self) -> PathBuf {
+        self.folder.path().join("fail")
+    }
+
     /// Starts the program; its standard error goes to a file.
     pub fn launch(&mut self) {
         let log = File::options()
@@ -77,6 +83,11 @@ impl Node {
             .append(true)
             .open(self.log_path())
             .unwrap();
+        // Only where a test has fail points: asking costs a system call a point.
+        let fail_folder = self.fail_folder();
+        let fail_folder = fail_folder
+            .exists()
+            .then_some((FOLDER_VARIABLE, fail_folder));
         let child = Command::new(env!("CARGO_BIN_EXE_ringway"))
             .arg("run")
             .arg("--config")
@@ -84,6 +95,7 @@ impl Node {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
+            .envs(fail_folder)
             .spawn()
             .unwrap();
         self.child = Some(child);

@@ -80,6 +80,15 @@ impl Rig {
         }
     }
 
+    /// What the supervisor makes anew when it is started again.
+    fn next_run(&mut self) {
+        let (identity, birth) = (self.alarms.identity(), self.alarms.identity().birth + 1);
+        self.alarms = RingOwner::create(identity.geometry, identity.ring, birth).unwrap();
+        self.producer = Producer::attach(&self.alarms.producer_fds().unwrap()).unwrap();
+        self.settled.clear();
+        self.sent.clear();
+    }
+
     /// Starts an uplink and waits until it is ready; the snapshot that it handed back, if any.
     fn start(&self) -> (Running, Option<OwnedFd>) {
         let ring = |owner: &RingOwner, purpose, end| RingAssignment {
@@ -127,7 +136,7 @@ impl Rig {
         loop {
             match control.recv::<FromChild>().unwrap() {
                 Some((FromChild::Ready, _)) => break,
-                Some((FromChild::Snapshot, fds)) => snapshot = fds.into_iter().next(),
+                Some((FromChild::Snapshot { .. }, fds)) => snapshot = fds.into_iter().next(),
                 other => panic!("the uplink said {other:?} before it was ready"),
             }
         }
@@ -500,6 +509,48 @@ fn an_alarm_is_safe_without_a_broker_and_travels_after_a_restart_with_its_trace(
         let parent = payload["traceparent"].as_str().unwrap();
         assert!(parent.starts_with(&format!("00-{trace:032x}-")));
     }
+}
+
+#[test]
+fn open_alarms_are_sent_again_after_a_run_that_did_not_end_in_order_and_not_after_one_that_did() {
+    let Some(mut broker) = Mosquitto::prepare("open alarms after a crash") else {
+        return;
+    };
+    broker.start();
+    let mut cloud = Cloud::subscribe(&broker);
+    let mut rig = Rig::new(Some(broker.port()));
+    let (uplink, _) = rig.start();
+    rig.send((0..20).map(alarm));
+    rig.settle_all();
+    let sent = rig.accepted();
+    cloud.receive(&sent);
+    assert_eq!(uplink.drain(&rig), exit::OK);
+    // As a power cut leaves it.
+    let journal = rusqlite::Connection::open(rig.folder.path().join("journal.db")).unwrap();
+    let removed = journal.execute("DELETE FROM meta WHERE key = 'ended'", []);
+    assert_eq!(removed, Ok(1));
+    drop(journal);
+
+    rig.next_run();
+    cloud.payloads.clear();
+    let (uplink, _) = rig.start();
+    // Seven devices have one open alarm each of this rule: the last that was raised.
+    let open: HashSet<String> = (13..20).map(|n| alarm(n).id.to_string()).collect();
+    cloud.receive(&open);
+    assert_eq!(cloud.ids(), open);
+    wait_for("an empty journal", || {
+        (rig.metric(UplinkMetric::JournalRecords) == 0).then_some(())
+    });
+    assert_eq!(uplink.drain(&rig), exit::OK);
+
+    rig.next_run();
+    cloud.payloads.clear();
+    let (uplink, _) = rig.start();
+    rig.send([alarm(100)]);
+    rig.settle_all();
+    cloud.receive(&rig.accepted());
+    assert_eq!(cloud.ids(), rig.accepted(), "nothing but what is new");
+    assert_eq!(uplink.drain(&rig), exit::OK);
 }
 
 #[test]

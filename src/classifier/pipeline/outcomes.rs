@@ -3,6 +3,7 @@
 use crate::frame::{Event, Origin};
 use crate::ring::Outcome;
 use crate::stats::ClassifierMetric as Metric;
+use crate::sys::fail::{self, Point};
 
 use super::super::custody::Record;
 use super::super::state::Owed;
@@ -20,12 +21,15 @@ impl Pipeline {
             let kept = self.alarms.record_at(seq, &mut self.record).is_ok();
             let event = Event::decode(&self.record).ok();
             if let Some(event) = event.filter(|_| kept) {
+                // A message whose frames are not free is judged again and then sends all of its events; what is here may
+                // be a part of them only.
+                let origin = event.origin.filter(|origin| !self.comes_again(origin));
                 self.custody.sent(
                     seq,
                     Record {
                         event: event.id,
                         device: event.device,
-                        origin: event.origin,
+                        origin,
                     },
                 );
             }
@@ -34,8 +38,18 @@ impl Pipeline {
         let owed: usize = self.fleet.owing().map(|s| s.memory.owed.len()).sum();
         self.stats.set(Metric::EventsOwed, owed as u64);
         self.stats.set(Metric::Devices, self.fleet.len() as u64);
+        fail::pass(Point::ClassifierResumed);
         self.pass_outcomes();
         self.emit_owed();
+    }
+
+    /// Whether the frames of a message are still to be taken from their ring.
+    fn comes_again(&self, origin: &Origin) -> bool {
+        self.sensors.iter().any(|sensor| {
+            let identity = sensor.consumer.identity();
+            (identity.ring, identity.birth) == (origin.ring, origin.birth)
+                && origin.first_seq >= sensor.consumer.head()
+        })
     }
 
     /// Passes on the outcomes that the uplink has set since.
@@ -70,6 +84,7 @@ impl Pipeline {
         };
         if let Some((origin, accepted)) = settled.answer {
             self.answer(origin, accepted);
+            fail::pass(Point::ClassifierOutcome);
         }
         let device = settled.record.device;
         let owed = settled
@@ -79,6 +94,7 @@ impl Pipeline {
             switch(&self.fleet, berth);
             self.stats.subtract(Metric::EventsOwed, 1);
         }
+        fail::pass(Point::ClassifierSettled);
     }
 
     /// Gives the slots of records free whose outcome was passed on, and wakes who waits for an answer.
@@ -87,6 +103,7 @@ impl Pipeline {
             return;
         }
         self.alarms.set_hold(self.custody.hold(self.alarms.tail()));
+        fail::pass(Point::ClassifierReleased);
         for sensor in &mut self.sensors {
             sensor.consumer.wake_producer();
         }
@@ -122,6 +139,7 @@ impl Pipeline {
             if !self.send(&[event], None, now_ns) {
                 break;
             }
+            fail::pass(Point::ClassifierOwed);
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::frame::{DeviceId, EventId, Origin, record_kind};
 use crate::hop::{Hop, TraceHead};
 use crate::stats::ClassifierMetric as Metric;
+use crate::sys::fail::{self, Point};
 
 use super::super::batch::Update;
 use super::super::custody::Record;
@@ -30,6 +31,7 @@ impl Pipeline {
         for event in std::mem::take(&mut self.batch.loose) {
             self.send(&[event], None, now_ns);
         }
+        fail::pass(Point::ClassifierAlarms);
         self.commit_updates(now_ns);
         self.batch.updates.clear();
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::super::fleet::Berth;
 use super::Pipeline;
+use crate::sys::fail::{self, Point};
 
 /// Time between two looks for outcomes: a small part of a commit.
 const LOOK: Duration = Duration::from_micros(50);
@@ -65,11 +66,14 @@ impl Pipeline {
     /// Sends what was found so far and waits until the device owes less; `false` if that takes too long. The message
     /// stays open: its first records alone do not answer it.
     pub(super) fn make_room(&mut self, at: usize, message: usize, berth: Berth) -> bool {
+        let owed = |pipeline: &Pipeline| pipeline.fleet.state(berth).memory.owed.len();
         let looks = self.patience.grant((self.clock)());
-        if looks == 0 {
+        // Of a device that owes nothing no outcome makes room.
+        if looks == 0 || owed(self) == 0 {
             return false;
         }
         self.commit_outputs(at);
+        fail::pass(Point::ClassifierRoom);
         if self.batch.messages[message].kept_open.is_none()
             && self.batch.messages[message].sent > 0
             && let Some(origin) = self.origin(at, message)
@@ -77,7 +81,6 @@ impl Pipeline {
             self.custody.keep_open(origin);
             self.batch.messages[message].kept_open = Some(origin);
         }
-        let owed = |pipeline: &Pipeline| pipeline.fleet.state(berth).memory.owed.len();
         let before = owed(self);
         for look in 1..=looks {
             self.pass_outcomes();

@@ -405,6 +405,44 @@ fn an_event_without_room_is_not_applied_and_judged_anew_when_sent_again() {
     assert_eq!(rig.journal.len(), 6);
 }
 
+/// A classifier died while a message of which a part was sent waited for room. Its successor knew the part from the alarm
+/// ring, took it for the whole, and accepted the message before the rest of it was judged.
+#[test]
+fn a_part_of_a_message_that_was_sent_does_not_answer_it() {
+    let mut rig = Rig::new(64, 64);
+    let mut pipeline = rig.start();
+    let frames: Vec<Frame> = (1..=6)
+        .map(|second| {
+            let mut frame = report("1", 1_000 * second);
+            if second % 2 == 1 {
+                frame.held = AlarmKind::PowerCut.into();
+            }
+            with_digest(frame)
+        })
+        .collect();
+    let message = rig.message(&frames, true);
+    // Four events fit; the uplink is silent, so the fifth frame waits in vain, and there the classifier dies.
+    assert!(pipeline.take(0));
+    pipeline.judge(0);
+    drop(pipeline);
+    assert_eq!(rig.alarms.tail(), 4);
+    rig.uplink(9, |_| true);
+    let mut pipeline = rig.start();
+    assert_eq!(rig.answer(message), Outcome::Pending);
+    pipeline.turn();
+    let mut last = message;
+    for _ in 0..6 {
+        rig.uplink(9, |_| true);
+        pipeline.turn();
+        if rig.answer(last) == Outcome::Refused {
+            last = rig.message(&frames, true);
+            pipeline.turn();
+        }
+    }
+    assert_eq!(rig.answer(last), Outcome::Accepted);
+    assert_eq!(rig.journal.len(), 6);
+}
+
 #[test]
 fn a_refused_message_stays_refused_when_its_frames_are_seen_again() {
     // Two events fit the ring of two; the third finds it full. The classifier dies when all states are switched and no

@@ -194,3 +194,23 @@ fn a_ring_whose_producer_lies_is_reported_once_and_replaced() {
         ingest.outcome(3).outcome_of(first) == Outcome::Accepted
     });
 }
+
+/// A classifier that is started while a ring is replaced gets the new one at its start, and is handed it once more.
+#[test]
+fn a_ring_that_is_handed_over_twice_goes_on_where_it_was() {
+    let node = Node::start();
+    let mut ingest = Producer::attach(&node.sensor.producer_fds().unwrap()).unwrap();
+    let mut dispatcher = Consumer::attach(&node.tracks.consumer_fds().unwrap()).unwrap();
+    for second in 1..=6 {
+        let message = publish(&mut ingest, report("1", 1_000 * second));
+        if second == 3 {
+            let again = ToChild::Ring(assignment(&node.sensor, Purpose::Sensor, End::Consumer));
+            let fds = node.sensor.consumer_fds().unwrap();
+            node.control().send(&again, &fds.as_fds()).unwrap();
+        }
+        wait_until("the message is accepted", || {
+            ingest.outcome(3).outcome_of(message) == Outcome::Accepted
+        });
+    }
+    assert_eq!(dispatcher.available().unwrap(), 6, "each frame once");
+}

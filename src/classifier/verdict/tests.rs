@@ -377,6 +377,58 @@ fn a_frame_that_finds_more_than_may_ever_be_owed_gets_through_in_steps() {
     assert!(state.make_room());
 }
 
+/// Judges a frame again and again, its events being safe each time, until it is applied or gets no further; the kinds
+/// and rules raised, and the last outcome.
+fn push(state: &mut DeviceState, rules: &RuleSet, frame: &Frame) -> (usize, Outcome) {
+    let mut raised = 0;
+    loop {
+        let verdict = classify(state, frame, rules);
+        let outcome = state.apply(frame, "gate", &verdict);
+        raised += std::mem::take(&mut state.memory.owed).len();
+        if outcome.applied || outcome.found == 0 {
+            return (raised, outcome);
+        }
+    }
+}
+
+#[test]
+fn every_kind_that_a_device_can_report_is_open_at_once_beside_a_dozen_fences() {
+    let fences: Vec<_> = (0..12)
+        .map(|n| crate::classifier::testing::fence(&format!("district-{n:02}"), 0.0))
+        .collect();
+    let rules = RuleSet::new(&rules(), &fences);
+    let mut state = DeviceState::new(report("1", 1).device);
+    let frame = with_alarms(report("1", 1_000), AlarmKind::ALL, &[]);
+    let (raised, outcome) = push(&mut state, &rules, &frame);
+    assert_eq!((raised, outcome.applied), (AlarmKind::ALL.len() + 12, true));
+    let (cleared, outcome) = push(&mut state, &rules, &report_at("1", 100_000, 2_000.0, 0));
+    assert_eq!(
+        (cleared, outcome.applied),
+        (AlarmKind::ALL.len() + 12, true)
+    );
+}
+
+/// What had no room at all was left out and its message accepted: an alarm was never raised, and its device not told.
+#[test]
+fn alarms_beyond_the_room_of_a_state_refuse_their_report_and_positions_go_on() {
+    let fences: Vec<_> = (0..64)
+        .map(|n| crate::classifier::testing::fence(&format!("{n:048}"), 0.0))
+        .collect();
+    let rules = RuleSet::new(&rules(), &fences);
+    let mut state = DeviceState::new(report("1", 1).device);
+    let (raised, outcome) = push(&mut state, &rules, &report("1", 1_000));
+    assert!((4..64).contains(&raised), "{raised}");
+    assert_eq!((outcome.applied, outcome.found), (false, 0));
+    assert_eq!(outcome.over_limit, 64 - raised);
+    assert_eq!(state.public.fix.time_ms, 1_000);
+    let again = push(&mut state, &rules, &report("1", 2_000)).1;
+    assert!(!again.applied && again.shown);
+    assert_eq!(state.public.fix.time_ms, 2_000);
+    // Outside of all of them its reports are applied again, and everything that was raised ends.
+    let (cleared, outcome) = push(&mut state, &rules, &report_at("1", 100_000, 2_000.0, 0));
+    assert_eq!((cleared, outcome.applied), (raised, true));
+}
+
 #[test]
 fn what_is_sampled_is_the_trace_of_the_event() {
     let mut drive = Drive::new();

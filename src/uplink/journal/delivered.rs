@@ -5,7 +5,7 @@
 //! id would write to a random one. Each row also carries the highest sequence ever given out, which is how sequences
 //! stay unique when the journal is empty.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use rusqlite::{Connection, params};
 
@@ -17,7 +17,8 @@ pub(super) const DELIVERED_IDS_MAX: u64 = 4096;
 /// The ids, in memory as on disk.
 #[derive(Debug, Default)]
 pub(super) struct Delivered {
-    ids: HashSet<[u8; 16]>,
+    /// How often each is in `order`: an open alarm that is sent again after a crash is delivered twice.
+    ids: HashMap<[u8; 16], u32>,
     order: VecDeque<[u8; 16]>,
     /// Rows written in the life of the journal; row `turn` is in slot `turn % DELIVERED_IDS_MAX`.
     turn: u64,
@@ -37,7 +38,7 @@ impl Delivered {
                 let id = row.get(1)?;
                 delivered.turn = row.get::<_, u64>(0)? + 1;
                 delivered.high = delivered.high.max(row.get(2)?);
-                delivered.ids.insert(id);
+                *delivered.ids.entry(id).or_insert(0) += 1;
                 delivered.order.push_back(id);
             }
             Ok(())
@@ -53,7 +54,7 @@ impl Delivered {
 
     /// Whether the event was delivered lately.
     pub(super) fn contains(&self, id: &[u8; 16]) -> bool {
-        self.ids.contains(id)
+        self.ids.contains_key(id)
     }
 
     /// Adds an id in the transaction that runs. `high` is the highest sequence given out so far.
@@ -68,7 +69,7 @@ impl Delivered {
         )?
         .execute(params![self.turn % DELIVERED_IDS_MAX, self.turn, id, high])?;
         self.turn += 1;
-        self.ids.insert(id);
+        *self.ids.entry(id).or_insert(0) += 1;
         self.order.push_back(id);
         self.unsettled += 1;
         Ok(())
@@ -79,7 +80,16 @@ impl Delivered {
         self.unsettled = 0;
         while self.order.len() as u64 > DELIVERED_IDS_MAX {
             if let Some(oldest) = self.order.pop_front() {
-                self.ids.remove(&oldest);
+                self.forget(&oldest);
+            }
+        }
+    }
+
+    fn forget(&mut self, id: &[u8; 16]) {
+        if let Some(count) = self.ids.get_mut(id) {
+            *count -= 1;
+            if *count == 0 {
+                self.ids.remove(id);
             }
         }
     }
@@ -88,7 +98,7 @@ impl Delivered {
     pub(super) fn forget_unsettled(&mut self) {
         for _ in 0..self.unsettled {
             if let Some(newest) = self.order.pop_back() {
-                self.ids.remove(&newest);
+                self.forget(&newest);
                 self.turn -= 1;
             }
         }

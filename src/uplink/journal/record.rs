@@ -21,6 +21,23 @@ impl Record<'_> {
         crc = crc32c::crc32c_append(crc, &self.accepted_ms.to_le_bytes());
         crc32c::crc32c_append(crc, self.body)
     }
+
+    /// Writes it in the transaction that runs; `false`: a record of this event is there already.
+    pub(super) fn insert(&self, db: &Connection) -> rusqlite::Result<bool> {
+        let inserted = db
+            .prepare_cached(
+                "INSERT INTO record (seq, id, accepted_ms, body, crc) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (id) DO NOTHING",
+            )?
+            .execute(params![
+                self.seq,
+                self.id,
+                self.accepted_ms,
+                self.body,
+                self.checksum()
+            ])?;
+        Ok(inserted > 0)
+    }
 }
 
 /// A record, or why it cannot be trusted.

@@ -1,3 +1,4 @@
+use super::run::Begun;
 use super::*;
 use crate::frame::{AlarmKind, DeviceId, EventId, Fix, Phase};
 use crate::hop::TraceHead;
@@ -431,4 +432,157 @@ fn a_snapshot_is_replaced_survives_and_is_refused_when_damaged_or_too_large() {
         (journal.read_snapshot().unwrap(), journal.damaged),
         (None, 1)
     );
+}
+
+const IN_ORDER: Begun = Begun {
+    repeats: false,
+    exact: true,
+};
+const IN_DOUBT: Begun = Begun {
+    repeats: true,
+    exact: false,
+};
+
+/// An alarm of so many devices, raised, and one that was raised and cleared.
+fn with_open_alarms(journal: &mut Journal, devices: i64) -> Vec<EventId> {
+    let kind = AlarmKind::Overspeed;
+    let raise = |n: i64| event(&format!("truck-{n:03}"), kind, n, Phase::Raise);
+    let open: Vec<Event> = (0..devices).map(raise).collect();
+    for events in open.chunks(COMMIT_RECORDS_MAX) {
+        let batch = Batch {
+            entries: events.iter().cloned().map(entry).collect(),
+            ..Batch::default()
+        };
+        journal.commit(&batch, NOW).unwrap();
+    }
+    let over = [Phase::Raise, Phase::Clear].map(|phase| entry(event("over", kind, 7, phase)));
+    let batch = Batch {
+        entries: over.to_vec(),
+        ..Batch::default()
+    };
+    journal.commit(&batch, NOW).unwrap();
+    open.into_iter().map(|event| event.id).collect()
+}
+
+/// The broker confirms everything that waits.
+fn deliver_all(journal: &mut Journal) {
+    let delivered = all(journal).iter().map(|stored| stored.seq).collect();
+    let batch = Batch {
+        delivered,
+        ..Batch::default()
+    };
+    assert!(journal.commit(&batch, NOW).unwrap().deleted);
+}
+
+/// Repeats until nothing is left, or no room.
+fn repeat_all(journal: &mut Journal) -> (Vec<Stored>, Left) {
+    let mut records = Vec::new();
+    loop {
+        let repeated = journal.repeat(NOW).unwrap();
+        records.extend(repeated.records);
+        if repeated.left != Left::More {
+            return (records, repeated.left);
+        }
+    }
+}
+
+#[test]
+fn a_run_after_one_that_ended_in_order_repeats_nothing() {
+    let dir = Dir::new();
+    let mut journal = dir.open(ROOMY);
+    let begun = journal.begin_run(5).unwrap();
+    assert_eq!(begun, IN_ORDER, "a new journal owes nothing");
+    with_open_alarms(&mut journal, 3);
+    drop(journal);
+    // The uplink alone was killed: the rings live, and so do the states.
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(journal.begin_run(5).unwrap(), IN_ORDER);
+    assert!(journal.end_run().unwrap());
+    drop(journal);
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(journal.begin_run(9).unwrap(), IN_ORDER);
+    assert_eq!(repeat_all(&mut journal), (vec![], Left::Nothing));
+    drop(journal);
+    // The note is about that run alone.
+    assert_eq!(dir.open(ROOMY).begin_run(12).unwrap(), IN_DOUBT);
+}
+
+#[test]
+fn a_run_after_a_crash_repeats_every_open_alarm_once_under_its_id() {
+    let dir = Dir::new();
+    let mut journal = dir.open(ROOMY);
+    journal.begin_run(5).unwrap();
+    let open = with_open_alarms(&mut journal, 600);
+    deliver_all(&mut journal);
+    drop(journal);
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(journal.begin_run(9).unwrap(), IN_DOUBT);
+    let (records, left) = repeat_all(&mut journal);
+    assert_eq!(left, Left::Nothing);
+    let ids: Vec<EventId> = records.iter().map(|stored| stored.event.id).collect();
+    assert_eq!(ids, open);
+    assert_eq!(all(&mut journal), records, "they wait for the broker");
+    assert_eq!(journal.usage().records, 600);
+    drop(journal);
+    let mut journal = dir.open(ROOMY);
+    let begun = journal.begin_run(9).unwrap();
+    assert!(!begun.repeats, "once in a run");
+    assert!(!begun.exact, "the snapshot is as old as it was");
+    deliver_all(&mut journal);
+    let again = Batch {
+        entries: vec![entry(records[0].event.clone())],
+        ..Batch::default()
+    };
+    let verdicts = journal.commit(&again, NOW).unwrap().verdicts;
+    assert_eq!(verdicts, [Verdict::Known]);
+}
+
+#[test]
+fn what_waits_for_the_broker_is_not_repeated_and_a_repeat_that_was_cut_begins_again() {
+    let dir = Dir::new();
+    let mut journal = dir.open(ROOMY);
+    journal.begin_run(5).unwrap();
+    with_open_alarms(&mut journal, 2);
+    drop(journal);
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(journal.begin_run(9).unwrap(), IN_DOUBT);
+    drop(journal);
+    let mut journal = dir.open(ROOMY);
+    let begun = journal.begin_run(9).unwrap();
+    assert_eq!(begun, IN_DOUBT, "nothing was repeated yet");
+    assert_eq!(repeat_all(&mut journal), (vec![], Left::Nothing));
+    assert_eq!(journal.usage().records, 4);
+}
+
+#[test]
+fn repeats_without_room_are_tried_again() {
+    let dir = Dir::new();
+    let small = 1 << 20;
+    let mut journal = dir.open(small);
+    journal.begin_run(5).unwrap();
+    let open = with_open_alarms(&mut journal, 300);
+    deliver_all(&mut journal);
+    let mut first = 1_000;
+    while !journal
+        .commit(&batch(first, 100), NOW)
+        .unwrap()
+        .verdicts
+        .contains(&Verdict::Refused(Refusal::Full))
+    {
+        first += 100;
+    }
+    drop(journal);
+    let mut journal = dir.open(small);
+    assert_eq!(journal.begin_run(9).unwrap(), IN_DOUBT);
+    let (some, left) = repeat_all(&mut journal);
+    assert_eq!(left, Left::Full);
+    assert!(some.len() < open.len());
+    deliver_all(&mut journal);
+    deliver_all(&mut journal);
+    let (rest, left) = repeat_all(&mut journal);
+    assert_eq!(left, Left::Nothing);
+    // The alarm that the batches above left open comes first by its key, and its record waited then.
+    assert_eq!(some.len() + rest.len(), open.len());
+    drop(journal);
+    assert!(!dir.open(small).begin_run(9).unwrap().repeats);
 }
