@@ -4,7 +4,7 @@
 //! of the product's layout has to be made here too; the first word of an S-page tells which layout it is.
 
 /// First word of an S-page of this layout.
-pub const RING_MAGIC: u64 = u64::from_le_bytes(*b"RWRING01");
+pub const RING_MAGIC: u64 = u64::from_le_bytes(*b"RWRING02");
 
 /// Words of the S-page.
 pub mod page {
@@ -66,25 +66,38 @@ pub fn slot_words(seq: u64, generation: u64, record: &[u8]) -> Vec<u64> {
     words
 }
 
-/// CRC-32C over sequence, generation, length and record.
+/// Two halves of CRC-32C, each over every second word: four sums, begun with sequence, generation, length and nothing,
+/// take a word of the record in turn; of a record that does not fill its last four words the rest counts as zeros. Then
+/// the third sum goes into the first and the fourth into the second, shifted by half a word.
 pub fn slot_checksum(seq: u64, generation: u64, record: &[u8]) -> u64 {
-    let mut head = [0; 24];
-    head[..8].copy_from_slice(&seq.to_ne_bytes());
-    head[8..16].copy_from_slice(&generation.to_ne_bytes());
-    head[16..].copy_from_slice(&(record.len() as u64).to_ne_bytes());
-    u64::from(crc32c(&head, record))
-}
-
-/// CRC-32C (RFC 3720, appendix B.4) of two pieces of memory, by a table that is made from its polynomial.
-pub fn crc32c(head: &[u8], rest: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = table();
-    let mut crc = !0;
-    for bytes in [head, rest] {
-        for byte in bytes {
-            crc = crc >> 8 ^ TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize];
+    let mut sums = [!0; 4];
+    for (sum, word) in sums.iter_mut().zip([seq, generation, record.len() as u64]) {
+        *sum = step(*sum, &word.to_le_bytes());
+    }
+    for four in record.chunks(32) {
+        let mut padded = [0; 32];
+        padded[..four.len()].copy_from_slice(four);
+        for (sum, word) in sums.iter_mut().zip(padded.chunks(8)) {
+            *sum = step(*sum, word);
         }
     }
-    !crc
+    let shifted = |sum: u32| (u64::from(sum) << 32).to_le_bytes();
+    let low = step(sums[0], &shifted(sums[2]));
+    let high = step(sums[1], &shifted(sums[3]));
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// CRC-32C (RFC 3720, appendix B.4) of two pieces of memory.
+pub fn crc32c(head: &[u8], rest: &[u8]) -> u32 {
+    !step(step(!0, head), rest)
+}
+
+/// Takes bytes into a sum, by a table that is made from the polynomial.
+fn step(sum: u32, bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = table();
+    bytes.iter().fold(sum, |sum, byte| {
+        sum >> 8 ^ TABLE[((sum ^ u32::from(*byte)) & 0xff) as usize]
+    })
 }
 
 const fn table() -> [u32; 256] {

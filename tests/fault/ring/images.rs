@@ -290,7 +290,7 @@ impl Maker {
         let head = (self.chance.below(3) as u8, self.random());
         self.step(index as u8, head.0, 0, head.1);
         let frames = 1 + self.chance.below(u64::from(slots.min(12)));
-        match self.chance.below(10) {
+        match self.chance.below(11) {
             0 => {
                 let seed = self.random();
                 self.step(kind::NOISE, 0, 255, seed);
@@ -364,6 +364,14 @@ impl Maker {
                 let at = self.chance.below(frames);
                 self.step(kind::ZERO, at as u8, 1, 0);
                 Demand::Caught(at)
+            }
+            9 => {
+                self.good(frames);
+                // Read and not freed, so that a tail before the last one is in range.
+                self.step(kind::TAKE, 0, 0, 0);
+                let back = self.chance.below(frames);
+                self.step(kind::TAIL, back as u8, 0, 0);
+                Demand::Caught(frames)
             }
             _ => {
                 self.anything(kind::COUNT);
