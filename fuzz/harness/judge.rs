@@ -16,6 +16,9 @@ pub struct Memory<'a> {
     pub words: &'a WriteRegion,
 }
 
+/// Where positions end: decision 11.
+pub const POSITION_MAX: u64 = 1 << 62;
+
 /// What a consumer must say, by the document's rules and a checksum of its own.
 pub struct Judge {
     slots: u64,
@@ -42,7 +45,7 @@ impl Judge {
         let tail = memory.words.load(producer::TAIL, Relaxed);
         let ahead = tail.wrapping_sub(self.head);
         let back = ahead < self.tail - self.head;
-        self.quarantined |= ahead > self.slots || back;
+        self.quarantined |= ahead > self.slots || back || tail > POSITION_MAX;
         if self.quarantined {
             return None;
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use ringway::ring::{AttachError, Consumer, Geometry, Outcome, Producer, RingFds, RingOwner};
 use ringway::sys::region::{self, WriteRegion};
 
-use super::judge::{Judge, Memory, good};
+use super::judge::{Judge, Memory, POSITION_MAX, good};
 use super::layout::{self, consumer, page, producer};
 use super::record;
 use super::step::{self, Step};
@@ -90,8 +90,8 @@ pub fn run(bytes: &[u8]) -> Seen {
     })
 }
 
-/// Where the consumer stands: at the beginning, after a few laps, or far on. A head of its own near 2^64 is not tried:
-/// no ring gets there.
+/// Where the consumer stands: at the beginning, after a few laps, or far on, up to where positions end. A head of its own
+/// beyond is not tried: no consumer attaches there.
 fn head(step: &Step) -> u64 {
     match step.a % 3 {
         0 => 0,
@@ -423,7 +423,7 @@ impl Image {
     fn attach_producer(&mut self) -> Option<(Producer, u64)> {
         let tail = self.rig.memory.load(producer::TAIL, Relaxed);
         let used = tail.wrapping_sub(self.judge.head);
-        let possible = used <= u64::from(self.rig.geometry.slots);
+        let possible = used <= u64::from(self.rig.geometry.slots) && tail <= POSITION_MAX;
         assert_eq!(
             self.rig.owner.check().is_ok(),
             possible,
