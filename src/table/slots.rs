@@ -242,6 +242,11 @@ impl TableReader {
         Ok(TableReader { region, slots })
     }
 
+    /// Slots that there are.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
     /// Slots handed out: those that may hold a device.
     pub fn used(&self) -> u32 {
         // Relaxed, as in `TableWriter::claim`.

@@ -159,8 +159,8 @@ async fn serve(handed: Handed) -> Result<u64, UplinkError> {
     let path = Path::new(&handed.state_dir).join(JOURNAL_FILE);
     let mut journal = Journal::open(&path, settings.journal_bytes_max)?;
     let control = AsyncChannel::new(handed.control).map_err(system("watch supervisor"))?;
-    let begun = journal.begin_run(handed.alarms.identity().birth)?;
-    hand_back(&mut journal, begun.exact, &control).await?;
+    let exact = journal.begin_run(handed.alarms.identity().birth)?;
+    let restored = hand_back(&mut journal, exact, &control).await?;
 
     let session = format!("{:016x}", wall_ns());
     let topics = Topics::new(handed.node, journal.uuid(), &session);
@@ -185,7 +185,9 @@ async fn serve(handed: Handed) -> Result<u64, UplinkError> {
     waiter
         .add_consumer(&handed.alarms)
         .map_err(system("watch alarm ring"))?;
-    let writer = Writer::start(journal, handed.table).map_err(system("start journal thread"))?;
+    let repeats = journal.serve_run()?;
+    let writer =
+        Writer::start(journal, handed.table, restored).map_err(system("start journal thread"))?;
     control.send(&FromChild::Ready, &[]).await?;
     handed.stats.set_ready(true);
 
@@ -198,7 +200,7 @@ async fn serve(handed: Handed) -> Result<u64, UplinkError> {
             stats: handed.stats,
         },
         usage,
-        begun.repeats,
+        repeats,
     );
     let served = service.serve(&mut waiter, &control).await;
     service.close(served.is_ok());
@@ -206,16 +208,16 @@ async fn serve(handed: Handed) -> Result<u64, UplinkError> {
     served
 }
 
-/// Sends the device states of the last run to the supervisor, if there are any.
+/// Sends the device states of the last run to the supervisor, if there are any; of how many devices.
 async fn hand_back(
     journal: &mut Journal,
     exact: bool,
     control: &AsyncChannel,
-) -> Result<(), UplinkError> {
+) -> Result<u32, UplinkError> {
     let snapshot = journal.read_snapshot()?.map(|snapshot| snapshot.body);
     let open = journal.open_alarms()?;
     if snapshot.is_none() && open.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let (bytes, report) = restore(&snapshot.unwrap_or_default(), open);
     if report.damaged > 0 {
@@ -235,7 +237,7 @@ async fn hand_back(
         .await?;
     fail::pass(Point::UplinkHandedBack);
     info!("restored the states of {} devices", report.devices);
-    Ok(())
+    Ok(report.devices)
 }
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> UplinkError {

@@ -78,17 +78,21 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. The table is what snapshots are taken of.
+    /// Starts the thread. The table is what snapshots are taken of. `restored`: so many devices were handed back at the
+    /// start; a table with fewer has not been filled with them.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn start(journal: Journal, table: TableReader) -> io::Result<Writer> {
+    pub fn start(journal: Journal, table: TableReader, restored: u32) -> io::Result<Writer> {
         let (tasks, todo) = sync_channel(TASKS_MAX);
         let (tell, done) = mpsc::channel(TASKS_MAX);
+        let slots = table.slots();
         let desk = Desk {
             journal,
             table,
             snapshot_of: None,
+            // A smaller table than the last run's never has more.
+            restored: restored.min(slots),
             buffer: Vec::new(),
         };
         let thread = std::thread::Builder::new()
@@ -136,6 +140,8 @@ struct Desk {
     table: TableReader,
     /// Fingerprint of the table as the last snapshot has it.
     snapshot_of: Option<u64>,
+    /// Devices that the table has at least, once the classifier has filled it.
+    restored: u32,
     buffer: Vec<u8>,
 }
 
@@ -172,8 +178,11 @@ impl Desk {
                 usage: self.journal.usage(),
             }),
             Task::End => {
-                // States that changed after the snapshot, or found no room for one, are not in the journal.
-                if self.snapshot_of == Some(self.fingerprint()) {
+                // States that changed after the snapshot, or found no room for one, are not in the journal. A table that
+                // nobody has touched changes nothing about how the run before ended.
+                let untouched =
+                    self.restored > 0 && self.table.used() == 0 && self.journal.began_exact();
+                if untouched || self.snapshot_of == Some(self.fingerprint()) {
                     self.journal.end_run()?;
                     fail::pass(Point::UplinkEnded);
                 }
@@ -184,7 +193,8 @@ impl Desk {
 
     fn snapshot(&mut self) -> Result<bool, JournalError> {
         let fingerprint = self.fingerprint();
-        if self.snapshot_of == Some(fingerprint) {
+        // The classifier has not taken over the states of the last run: theirs is the better snapshot.
+        if self.snapshot_of == Some(fingerprint) || self.table.used() < self.restored {
             return Ok(false);
         }
         let mut body = std::mem::take(&mut self.buffer);

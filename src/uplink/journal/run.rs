@@ -22,15 +22,9 @@ pub(super) struct Run {
     birth: u64,
     /// Key of the last open alarm that was looked at, while any are to be written again.
     owes_after: Option<Vec<u8>>,
-}
-
-/// What a run begins on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Begun {
-    /// Open alarms are to be written again ([`Journal::repeat`]).
-    pub repeats: bool,
-    /// The snapshot is what the run before ended with.
-    pub exact: bool,
+    exact: bool,
+    /// It is `run` already.
+    noted: bool,
 }
 
 /// A batch of open alarms written again.
@@ -54,34 +48,47 @@ pub enum Left {
 }
 
 impl Journal {
-    /// Begins, or after a restart goes on with, the run of this birth.
+    /// Finds out what the run of this birth begins on, or goes on with after a restart; whether the snapshot is what the
+    /// run before ended with. Nothing is written before [`Journal::serve_run`].
     ///
     /// # Errors
     /// [`JournalError::Database`].
-    pub fn begin_run(&mut self, birth: u64) -> Result<Begun, JournalError> {
-        let last = meta(&self.db, "run").doing("read how the last run ended")?;
-        let ended = meta(&self.db, "ended").doing("read how the last run ended")?;
-        let birth_text = birth.to_string();
-        // A run that cannot be noted for want of room is one in doubt: repeats cost less than what they are for.
+    pub fn begin_run(&mut self, birth: u64) -> Result<bool, JournalError> {
+        let read = |key| meta(&self.db, key).doing("read how the last run ended");
+        let (last, ended, doubt) = (read("run")?, read("ended")?, read("doubt")?);
+        let birth_text = Some(birth.to_string());
         let in_order = match &last {
-            Some(last) if *last == birth_text => true,
-            Some(last) if ended.as_ref() == Some(last) => self.note("run", &birth_text)?,
-            _ if self.is_none_open()? => self.note("run", &birth_text)?,
-            _ => false,
+            Some(_) if last == birth_text || last == ended => true,
+            _ => self.is_none_open()?,
         };
-        if !in_order {
-            // Without room for it, a successor in this run may take the states for newer than they are.
-            self.note("doubt", &birth_text)?;
-        }
-        let doubt = meta(&self.db, "doubt").doing("read how the last run ended")?;
         self.run = Run {
             birth,
             owes_after: (!in_order).then(Vec::new),
+            exact: in_order && doubt != birth_text,
+            noted: last == birth_text,
         };
-        Ok(Begun {
-            repeats: !in_order,
-            exact: in_order && doubt.as_ref() != Some(&birth_text),
-        })
+        Ok(self.run.exact)
+    }
+
+    /// Notes that the run has begun, right before anybody can add to it: one that was killed while it started has
+    /// changed nothing. Without room for the note the run is one in doubt: repeats cost less than what they are for.
+    /// Whether open alarms are to be written again.
+    ///
+    /// # Errors
+    /// [`JournalError::Database`].
+    pub fn serve_run(&mut self) -> Result<bool, JournalError> {
+        let birth = self.run.birth.to_string();
+        if self.run.owes_after.is_some() {
+            self.note("doubt", &birth)?;
+        } else if !self.run.noted && !self.note("run", &birth)? {
+            self.run.owes_after = Some(Vec::new());
+        }
+        Ok(self.run.owes_after.is_some())
+    }
+
+    /// Whether the run began on the states that the one before ended with.
+    pub fn began_exact(&self) -> bool {
+        self.run.exact
     }
 
     /// Writes the next open alarms again, at the wall clock `now_ms`: those of which no record waits for the broker.
@@ -157,7 +164,8 @@ impl Journal {
         Ok(Repeated { records, left })
     }
 
-    /// Notes that this run ended in order; without room for that, the next one takes it for one that did not.
+    /// Notes that this run ended in order; without room for that, the next one takes it for one that did not. One that
+    /// began in doubt and changed nothing leaves the doubt to the next.
     ///
     /// # Errors
     /// [`JournalError::Database`].

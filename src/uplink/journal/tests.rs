@@ -1,4 +1,3 @@
-use super::run::Begun;
 use super::*;
 use crate::frame::{AlarmKind, DeviceId, EventId, Fix, Phase};
 use crate::hop::TraceHead;
@@ -434,6 +433,13 @@ fn a_snapshot_is_replaced_survives_and_is_refused_when_damaged_or_too_large() {
     );
 }
 
+/// What a run begins on.
+#[derive(Debug, PartialEq, Eq)]
+struct Begun {
+    repeats: bool,
+    exact: bool,
+}
+
 const IN_ORDER: Begun = Begun {
     repeats: false,
     exact: true,
@@ -442,6 +448,13 @@ const IN_DOUBT: Begun = Begun {
     repeats: true,
     exact: false,
 };
+
+/// A run that is taken up, and serves.
+fn begin(journal: &mut Journal, birth: u64) -> Begun {
+    let exact = journal.begin_run(birth).unwrap();
+    let repeats = journal.serve_run().unwrap();
+    Begun { repeats, exact }
+}
 
 /// An alarm of so many devices, raised, and one that was raised and cleared.
 fn with_open_alarms(journal: &mut Journal, devices: i64) -> Vec<EventId> {
@@ -490,33 +503,33 @@ fn repeat_all(journal: &mut Journal) -> (Vec<Stored>, Left) {
 fn a_run_after_one_that_ended_in_order_repeats_nothing() {
     let dir = Dir::new();
     let mut journal = dir.open(ROOMY);
-    let begun = journal.begin_run(5).unwrap();
+    let begun = begin(&mut journal, 5);
     assert_eq!(begun, IN_ORDER, "a new journal owes nothing");
     with_open_alarms(&mut journal, 3);
     drop(journal);
     // The uplink alone was killed: the rings live, and so do the states.
     let mut journal = dir.open(ROOMY);
-    assert_eq!(journal.begin_run(5).unwrap(), IN_ORDER);
+    assert_eq!(begin(&mut journal, 5), IN_ORDER);
     assert!(journal.end_run().unwrap());
     drop(journal);
     let mut journal = dir.open(ROOMY);
-    assert_eq!(journal.begin_run(9).unwrap(), IN_ORDER);
+    assert_eq!(begin(&mut journal, 9), IN_ORDER);
     assert_eq!(repeat_all(&mut journal), (vec![], Left::Nothing));
     drop(journal);
     // The note is about that run alone.
-    assert_eq!(dir.open(ROOMY).begin_run(12).unwrap(), IN_DOUBT);
+    assert_eq!(begin(&mut dir.open(ROOMY), 12), IN_DOUBT);
 }
 
 #[test]
 fn a_run_after_a_crash_repeats_every_open_alarm_once_under_its_id() {
     let dir = Dir::new();
     let mut journal = dir.open(ROOMY);
-    journal.begin_run(5).unwrap();
+    begin(&mut journal, 5);
     let open = with_open_alarms(&mut journal, 600);
     deliver_all(&mut journal);
     drop(journal);
     let mut journal = dir.open(ROOMY);
-    assert_eq!(journal.begin_run(9).unwrap(), IN_DOUBT);
+    assert_eq!(begin(&mut journal, 9), IN_DOUBT);
     let (records, left) = repeat_all(&mut journal);
     assert_eq!(left, Left::Nothing);
     let ids: Vec<EventId> = records.iter().map(|stored| stored.event.id).collect();
@@ -525,7 +538,7 @@ fn a_run_after_a_crash_repeats_every_open_alarm_once_under_its_id() {
     assert_eq!(journal.usage().records, 600);
     drop(journal);
     let mut journal = dir.open(ROOMY);
-    let begun = journal.begin_run(9).unwrap();
+    let begun = begin(&mut journal, 9);
     assert!(!begun.repeats, "once in a run");
     assert!(!begun.exact, "the snapshot is as old as it was");
     deliver_all(&mut journal);
@@ -541,14 +554,14 @@ fn a_run_after_a_crash_repeats_every_open_alarm_once_under_its_id() {
 fn what_waits_for_the_broker_is_not_repeated_and_a_repeat_that_was_cut_begins_again() {
     let dir = Dir::new();
     let mut journal = dir.open(ROOMY);
-    journal.begin_run(5).unwrap();
+    begin(&mut journal, 5);
     with_open_alarms(&mut journal, 2);
     drop(journal);
     let mut journal = dir.open(ROOMY);
-    assert_eq!(journal.begin_run(9).unwrap(), IN_DOUBT);
+    assert_eq!(begin(&mut journal, 9), IN_DOUBT);
     drop(journal);
     let mut journal = dir.open(ROOMY);
-    let begun = journal.begin_run(9).unwrap();
+    let begun = begin(&mut journal, 9);
     assert_eq!(begun, IN_DOUBT, "nothing was repeated yet");
     assert_eq!(repeat_all(&mut journal), (vec![], Left::Nothing));
     assert_eq!(journal.usage().records, 4);
@@ -559,7 +572,7 @@ fn repeats_without_room_are_tried_again() {
     let dir = Dir::new();
     let small = 1 << 20;
     let mut journal = dir.open(small);
-    journal.begin_run(5).unwrap();
+    begin(&mut journal, 5);
     let open = with_open_alarms(&mut journal, 300);
     deliver_all(&mut journal);
     let mut first = 1_000;
@@ -573,7 +586,7 @@ fn repeats_without_room_are_tried_again() {
     }
     drop(journal);
     let mut journal = dir.open(small);
-    assert_eq!(journal.begin_run(9).unwrap(), IN_DOUBT);
+    assert_eq!(begin(&mut journal, 9), IN_DOUBT);
     let (some, left) = repeat_all(&mut journal);
     assert_eq!(left, Left::Full);
     assert!(some.len() < open.len());
@@ -584,5 +597,22 @@ fn repeats_without_room_are_tried_again() {
     // The alarm that the batches above left open comes first by its key, and its record waited then.
     assert_eq!(some.len() + rest.len(), open.len());
     drop(journal);
-    assert!(!dir.open(small).begin_run(9).unwrap().repeats);
+    assert!(!begin(&mut dir.open(small), 9).repeats);
+}
+
+/// A supervisor was killed while its uplink started. The next run took that for a crash, and the states for old ones,
+/// though nothing had happened since the end before.
+#[test]
+fn a_run_that_never_served_leaves_the_end_before_as_it_was() {
+    let dir = Dir::new();
+    let mut journal = dir.open(ROOMY);
+    begin(&mut journal, 5);
+    with_open_alarms(&mut journal, 3);
+    assert!(journal.end_run().unwrap());
+    journal.begin_run(9).unwrap();
+    drop(journal);
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(begin(&mut journal, 12), IN_ORDER);
+    drop(journal);
+    assert_eq!(begin(&mut dir.open(ROOMY), 15), IN_DOUBT);
 }
