@@ -153,12 +153,10 @@ fn half_a_message_is_counted_when_its_connection_ends() {
     cut.finish();
     cut.await_end();
     node.await_figure("strict", INCOMPLETE, 1.0);
-    assert_eq!(
-        node.figure(
-            "strict",
-            r#"ringway_connections_closed_total{reason="peer"}"#
-        ),
-        1.0
+    node.await_figure(
+        "strict",
+        r#"ringway_connections_closed_total{reason="peer"}"#,
+        1.0,
     );
     assert_eq!(node.figure("strict", CLOSED_FOR_ERRORS), 0.0);
     neighbour.is_served();
