@@ -30,6 +30,13 @@ pub struct Kind {
     pub one_size: bool,
 }
 
+impl Kind {
+    /// Whether it is something that one might use: neither a form that was only tried nor a control.
+    pub fn is_transport(&self) -> bool {
+        !self.one_size || self.name.starts_with("ours")
+    }
+}
+
 const fn peer(name: &'static str, pouring: Mode) -> Kind {
     Kind {
         name,

@@ -108,6 +108,7 @@ struct Plan {
     pacing: Duration,
     sizes: &'static [usize],
     passes_alone: usize,
+    lock_attempts: u32,
 }
 
 impl Plan {
@@ -121,6 +122,7 @@ impl Plan {
                 pacing: short,
                 sizes: &[GOAL_BYTES],
                 passes_alone: 20,
+                lock_attempts: 1,
             };
         }
         Plan {
@@ -130,6 +132,7 @@ impl Plan {
             pacing: Duration::from_millis(500),
             sizes: &[64, GOAL_BYTES, 256],
             passes_alone: 4_000,
+            lock_attempts: 10,
         }
     }
 }
@@ -167,7 +170,7 @@ fn measure(args: &Args) -> io::Result<()> {
             run.throughput(kind);
             run.hops(kind);
             run.paced(kind);
-            run.alone(kind)?;
+            run.alone(kind);
         }
     }
     for kind in kinds.iter().filter(|kind| !kind.one_size) {
@@ -335,17 +338,19 @@ impl Run {
         }
     }
 
-    fn alone(&mut self, kind: &Kind) -> io::Result<()> {
+    fn alone(&mut self, kind: &Kind) {
         if kind.pouring != Some(Mode::Poll) {
-            return Ok(());
+            return;
         }
         let folder = self.folder.path();
         let passes = self.plan.passes_alone;
-        let (write, read) = catalogue::alone(kind.name, folder, GOAL_BYTES, passes)?;
+        let (write, read) = match catalogue::alone(kind.name, folder, GOAL_BYTES, passes) {
+            Ok(times) => times,
+            Err(error) => return self.sheet.trouble(kind.name, error.to_string()),
+        };
         let of = GOAL_BYTES as u64;
         self.sheet.note(kind.name, name::ALONE_WRITE, of, write);
         self.sheet.note(kind.name, name::ALONE_READ, of, read);
-        Ok(())
     }
 
     fn machine(&mut self) -> io::Result<()> {
@@ -366,7 +371,10 @@ impl Run {
         case.window = Duration::from_secs(10);
         for (kill_reader, killed) in [(true, "reader"), (false, "writer")] {
             // Whether a lock is held at the instant of the kill is luck.
-            let attempts = if kind.name == "mutex file" { 10 } else { 1 };
+            let attempts = match kind.name {
+                "mutex file" => self.plan.lock_attempts,
+                _ => 1,
+            };
             for attempt in 1..=attempts {
                 let folder = self.folder.path();
                 match residue::after_kill(&case, self.cores, folder, kill_reader) {

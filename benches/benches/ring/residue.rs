@@ -15,7 +15,7 @@ use crate::pair::{Case, Failure, Pair, Process};
 const FLOW: Duration = Duration::from_millis(60);
 
 /// The other side gets this long to notice.
-const NOTICE: Duration = Duration::from_millis(700);
+const NOTICE: Duration = Duration::from_millis(400);
 
 /// Runs a case, kills one side in the middle, then the other, and says what the other one noticed and what is left.
 ///

@@ -346,6 +346,7 @@ impl Sheet {
             title: title.to_owned(),
             bars: KINDS
                 .iter()
+                .filter(|kind| kind.is_transport())
                 .filter_map(|kind| {
                     Some(Bar {
                         label: kind.name.to_owned(),
@@ -391,7 +392,7 @@ fn goal_row(what: &str, ratio: Option<f64>, goal: f64, moon: f64, at_least: bool
             } else {
                 ratio / bound
             };
-            format!("missed, {} x short", short(short_by))
+            format!("missed by a factor of {short_by:.2}")
         }
     };
     let measured = ratio.map_or("-".to_owned(), short);
