@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::guests::{Guests, HELD};
 use crate::node::Node;
-use crate::stand::{Chance, Load, Stand, await_, block_on, judge};
+use crate::stand::{Chance, IN_DOUBT, Load, Stand, await_, block_on, judge};
 use crate::{Form, Outcome, Verdict};
 
 const LOAD: Load = Load {
@@ -68,7 +68,7 @@ async fn die_at(form: Form, points: &[Point]) -> Verdict {
     let mut guests = Guests::default();
     // An alarm of theirs is open from now on.
     guests.come(&stand.sensor, &[HELD]);
-    let mut fired = 0;
+    let (mut fired, mut states_lost) = (0, 0);
     let mut silent = Vec::new();
     for &point in points {
         sleep(Duration::from_millis(chance.below(100))).await;
@@ -80,12 +80,19 @@ async fn die_at(form: Form, points: &[Point]) -> Verdict {
             silent.push(point.name());
         }
         restore(&mut stand, point).await;
+        // Also where it was not to be expected: a snapshot may have found no room.
+        let in_doubt = stand.node.log().matches(IN_DOUBT).count();
+        if in_doubt > states_lost {
+            stand.fleet.ledger().state_lost();
+            states_lost = in_doubt;
+        }
     }
     let check = stand.fleet.finish().await;
     let counts = BTreeMap::from([
         ("points", json!(points.len())),
         ("fired", json!(fired)),
         ("silent", json!(silent)),
+        ("states_lost", json!(states_lost)),
     ]);
     judge(&check, counts)
         .but(&[(

@@ -37,6 +37,9 @@ pub const STEADY: Load = Load {
     rate: 1.0,
 };
 
+/// What a node says that starts on states older than what was answered.
+pub const IN_DOUBT: &str = "the last run did not end in order";
+
 /// Longest wait of a case for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 

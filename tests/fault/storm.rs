@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::stand::{Chance, Load, STEADY, Stand, block_on, judge};
+use crate::stand::{Chance, IN_DOUBT, Load, STEADY, Stand, block_on, judge};
 use crate::{Form, Verdict};
 
 const KILLS: u32 = 100;
@@ -19,8 +19,6 @@ const HEAVY: Load = Load {
     sos_every_s: 2,
     rate: 1.0,
 };
-/// What a node says that starts on states older than what was answered.
-const IN_DOUBT: &str = "the last run did not end in order";
 const VICTIMS: [&str; 6] = [
     "ingest",
     "classifier",
