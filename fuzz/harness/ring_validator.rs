@@ -96,7 +96,8 @@ fn head(step: &Step) -> u64 {
     match step.a % 3 {
         0 => 0,
         1 => step.v % 4096,
-        _ => step.v >> 2,
+        // Positions have 62 bits: half of them leaves room for what is published on.
+        _ => step.v >> 3,
     }
 }
 

@@ -320,9 +320,10 @@ impl<'a> Attacker<'a> {
     /// Runs an attack in a second thread, on maps of its own.
     fn beside(&mut self, mine: fn(&mut Self), theirs: impl FnOnce(&mut Attacker<'_>) + Send) {
         let seed = self.chance.below(1 << 30);
-        let fds = self.fds;
+        // While nothing is published: who attaches to a ring on the move may see its head beyond its tail.
+        let mut other = Attacker::new(self.fds, seed);
         std::thread::scope(|scope| {
-            scope.spawn(move || theirs(&mut Attacker::new(fds, seed)));
+            scope.spawn(move || theirs(&mut other));
             mine(self);
         });
     }
