@@ -16,7 +16,7 @@ use crate::frame::{Event, Frame, TraceRecord, record_kind};
 use crate::hop::{Hop, TraceHead};
 use crate::ring::{Consumer, Producer, Violation};
 use crate::stats::{DispatcherMetric as Metric, Stats};
-use crate::table::{PublicState, TableReader};
+use crate::table::{PublicState, TableError, TableReader};
 
 /// Records taken before subscribers get their turn.
 const BATCH_RECORDS_MAX: u64 = 256;
@@ -184,7 +184,8 @@ impl Intake {
         };
         let end = used.min(first + RESYNC_SLOTS_MAX);
         for slot in first..end {
-            self.read_slot(slot);
+            let read = self.table.read(slot, &mut self.record);
+            self.apply_slot(slot, read);
         }
         self.resync.next = (end < used).then_some(end);
         if end == used {
@@ -197,7 +198,13 @@ impl Intake {
     fn read_new(&mut self, used: u32) -> bool {
         let before = self.resync.known;
         for slot in before..used.min(before.saturating_add(RESYNC_SLOTS_MAX)) {
-            self.read_slot(slot);
+            let read = self.table.read(slot, &mut self.record);
+            // Outputs are committed before states are switched: tracks that led to this state and are still in the ring
+            // come first, or subscribers would never hear of them.
+            if matches!(self.ring.available(), Ok(1..)) {
+                break;
+            }
+            self.apply_slot(slot, read);
             if self.resync.known == slot {
                 // Claimed and not yet written: tried again at the next wake-up.
                 break;
@@ -206,9 +213,8 @@ impl Intake {
         self.resync.known > before
     }
 
-    /// Reads one slot into the view.
-    fn read_slot(&mut self, slot: u32) {
-        let read = self.table.read(slot, &mut self.record);
+    /// Takes what was read of one slot into the view.
+    fn apply_slot(&mut self, slot: u32, read: Result<bool, TableError>) {
         if slot == self.resync.known && !matches!(read, Ok(false)) {
             self.resync.known += 1;
         }
@@ -231,5 +237,99 @@ impl Intake {
         if let Applied::Changed(slot) = applied {
             fleet.subscriptions.push_track(slot, fleet.view.track(slot));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::super::live::LiveView;
+    use super::super::subscription::Subscriptions;
+    use super::*;
+    use crate::frame::{Alarms, DeviceId, FRAME_BYTES_MAX, Fix, FixFields, FrameFlags};
+    use crate::ring::{Geometry, RingOwner};
+    use crate::table::TableWriter;
+    use crate::{stats, table};
+
+    fn fix(time_ms: i64) -> Fix {
+        Fix {
+            time_ms,
+            fields: FixFields(FixFields::POSITION | FixFields::TIME | FixFields::VALID),
+            ..Fix::default()
+        }
+    }
+
+    /// A device's first batch is committed and its state switched right after the ring was found empty. The state is
+    /// that of the last frame; subscribers must hear of all.
+    #[test]
+    fn a_new_devices_state_does_not_overtake_its_tracks() {
+        let geometry = Geometry {
+            slots: 8,
+            stride: 1024,
+            answers: 0,
+        };
+        let owner = RingOwner::create(geometry, 1, 1).unwrap();
+        let mut classifier = Producer::attach(&owner.producer_fds().unwrap()).unwrap();
+        let consumer = Consumer::attach(&owner.consumer_fds().unwrap()).unwrap();
+        let memory = table::create(4).unwrap();
+        let states = TableWriter::attach(memory.as_fd()).unwrap();
+        let page = stats::create().unwrap();
+        let feed = Arc::new(Feed::new(LiveView::new(4), Subscriptions::new(16, 1)));
+        let mut intake = Intake::new(
+            Arc::clone(&feed),
+            consumer,
+            TableReader::attach(memory.as_fd()).unwrap(),
+            None,
+            Stats::attach(page.as_fd(), "dispatcher", 0).unwrap(),
+        );
+        while intake.resync() {}
+        let mut subscriber = feed.subscribe().unwrap();
+        let mut heard = Vec::new();
+        subscriber.take(&mut heard);
+        heard.clear();
+        assert_eq!(intake.take(), Ok(0));
+
+        let device = DeviceId::new(b"new").unwrap();
+        for time_ms in [1_000, 2_000] {
+            let frame = Frame {
+                device,
+                fix: fix(time_ms),
+                trace: TraceHead::default(),
+                held: Alarms::default(),
+                momentary: Alarms::default(),
+                flags: FrameFlags::default(),
+                answer_index: 0,
+                message_first_seq: 0,
+                received_ms: 0,
+                digest: 0,
+                attributes: Vec::new(),
+            };
+            let mut record = [0; FRAME_BYTES_MAX + 1];
+            record[0] = record_kind::TRACK;
+            let (used, _) = frame.encode(&mut record[1..]).unwrap();
+            classifier.try_publish(&[&record[..=used]], false).unwrap();
+        }
+        let state = PublicState {
+            device,
+            sensor: "gate".into(),
+            fix: fix(2_000),
+            received_ms: 0,
+            alarms: Vec::new(),
+        };
+        let slot = states.claim().unwrap();
+        states
+            .write(slot, &postcard::to_stdvec(&state).unwrap())
+            .unwrap();
+
+        assert!(!intake.resync());
+        assert_eq!(intake.take(), Ok(2));
+        assert!(intake.resync());
+        subscriber.take(&mut heard);
+        let text = String::from_utf8(heard.concat()).unwrap();
+        for time in ["00:00:01", "00:00:02"] {
+            assert!(text.contains(time), "{text}");
+        }
+        assert_eq!(feed.lock().view.sensor(0), "gate");
     }
 }
