@@ -116,8 +116,12 @@ impl Connection {
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
+        if let Poll::Ready(result) = &written {
             self.deadline = None;
+            // The kernel gave up first: a thread that has much to do looks at its timers late.
+            if matches!(result, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
+                self.stats.add(DispatcherMetric::SubscribersCutOff, 1);
+            }
             return written;
         }
         let stalled = self.stalled;

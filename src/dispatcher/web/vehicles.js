@@ -68,7 +68,8 @@ export class Vehicles {
         if (this.pulses.view) this.pulses.stretch(view);
       }
     }
-    if (now - this.pulsedAt >= PULSE_STEP_MS && (this.alarms.length || this.pulsing)) {
+    // Not between a change of colours and the next picture: there is nothing to pulse on.
+    if (this.atlas && now - this.pulsedAt >= PULSE_STEP_MS && (this.alarms.length || this.pulsing)) {
       this.paintPulses(now, still);
       this.pulsedAt = still ? Infinity : now;
     }
