@@ -280,20 +280,6 @@ impl Consumer {
     }
 }
 
-impl Side {
-    /// Whether there is something that the consumer has not looked at.
-    fn has_work(&self) -> bool {
-        if self.quarantined.load(Ordering::Relaxed) {
-            return false;
-        }
-        // Relaxed: this decides about sleep only. Who does not sleep looks anew, and then in order.
-        self.theirs.load(producer_region::TAIL, Ordering::Relaxed)
-            != self.cursor.load(Ordering::Relaxed)
-            || self.theirs.load(producer_region::RESYNC, Ordering::Relaxed)
-                != self.resync.load(Ordering::Relaxed)
-    }
-}
-
 impl Sleeper for Side {
     fn nap_begin(&self, depth: Depth) -> bool {
         let cursor = self.cursor.load(Ordering::Relaxed);
@@ -308,6 +294,17 @@ impl Sleeper for Side {
         // Partner: the fence in `Producer::wake_consumer`.
         fence(Ordering::SeqCst);
         !self.has_work()
+    }
+
+    fn has_work(&self) -> bool {
+        if self.quarantined.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Relaxed: this decides about sleep only. Who does not sleep looks anew, and then in order.
+        self.theirs.load(producer_region::TAIL, Ordering::Relaxed)
+            != self.cursor.load(Ordering::Relaxed)
+            || self.theirs.load(producer_region::RESYNC, Ordering::Relaxed)
+                != self.resync.load(Ordering::Relaxed)
     }
 
     fn nap_end(&self) {

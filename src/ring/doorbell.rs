@@ -99,7 +99,7 @@ impl Waiter {
     }
 
     /// Waits for frames, resync requests and the close of this ring too. The consumer must have read all that was
-    /// available before it waits, else the wait ends at once; a quarantined ring never ends it.
+    /// available before it waits, else the wait ends at once. A quarantined ring is no work, but its bell may end a wait.
     ///
     /// # Errors
     /// What the kernel says when the bell is registered.
@@ -176,26 +176,27 @@ impl Waiter {
         woken
     }
 
-    /// Looks for something new for as long as the budget has it; whether it came.
+    /// Looks for work for as long as the budget has it; whether there is some.
     fn spin(&mut self) -> bool {
         let began = Instant::now();
         let granted = self.spin.grant(began - self.awake_since.get());
-        let before = self.position();
-        let (mut now, mut came) = (began, false);
-        while !came && now - began < granted {
-            came = (0..LOOKS_PER_READING).any(|_| {
+        let (mut now, mut found) = (began, false);
+        while !found && now - began < granted {
+            found = (0..LOOKS_PER_READING).any(|_| {
+                let found = self.entries.iter().any(|entry| entry.sleeper.has_work());
+                // A reader that pauses takes the line away from its writer less often.
                 std::hint::spin_loop();
-                self.position() != before
+                found
             });
             now = Instant::now();
         }
         self.spin.spend(now - began);
-        self.spin.ended(came);
+        self.spin.ended(found);
         self.awake_since.set(now);
-        if came {
+        if found {
             self.woken_at = now;
         }
-        came
+        found
     }
 
     async fn nap(

@@ -19,6 +19,8 @@ pub(super) enum Depth {
 pub(super) trait Sleeper: Send + Sync {
     /// Says that this side sleeps, then looks once more; `false` when there is work, so that it must not sleep.
     fn nap_begin(&self, depth: Depth) -> bool;
+    /// Whether there is something that this side has not looked at.
+    fn has_work(&self) -> bool;
     /// Says that this side is awake.
     fn nap_end(&self);
     /// Notes what has come so far as seen: the caller is about to look. Not part of `nap_end`, since the caller of a

@@ -338,13 +338,18 @@ impl Sleeper for Side {
         nap_begin(mine, producer_region::NAP);
         // Partner: the fence in `Consumer::wake_producer`; see `wake_consumer`.
         fence(Ordering::SeqCst);
+        !self.has_work()
+    }
+
+    fn has_work(&self) -> bool {
         // Relaxed: this decides about sleep only. Who does not sleep looks anew, and then in order.
+        let wake_at = self.wake_at.load(Ordering::Relaxed);
         let enough_room = wake_at <= self.theirs.load(consumer_region::HEAD, Ordering::Relaxed);
         let answered = self
             .theirs
             .load(consumer_region::ANSWERED, Ordering::Relaxed);
-        let new_answers = answers && answered != self.answered.load(Ordering::Relaxed);
-        !enough_room && !new_answers
+        let answers = self.wants_answers.load(Ordering::Relaxed);
+        enough_room || answers && answered != self.answered.load(Ordering::Relaxed)
     }
 
     fn nap_end(&self) {

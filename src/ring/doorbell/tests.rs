@@ -461,6 +461,12 @@ async fn a_look_without_success_is_the_last_until_work_is_found_at_once_again() 
     waiter.spin.ended(true);
     assert!(!waiter.spin());
     assert_eq!(waiter.spin.grant(BACKSTOP), Duration::ZERO);
+    // What is there already is found at the first look.
+    waiter.spin.ended(true);
+    producer.try_publish(&[b"a"], true).unwrap();
+    assert!(waiter.spin());
+    assert_eq!(drain(&mut consumer), 1);
+    waiter.spin.ended(false);
     producer.try_publish(&[b"a"], false).unwrap();
     assert_eq!(waiter.wait(BACKSTOP).await, Woken::Bell);
     assert_ne!(waiter.spin.grant(BACKSTOP), Duration::ZERO);
