@@ -191,7 +191,7 @@ fn main() -> ExitCode {
     if asked.list {
         for case in CASES {
             println!(
-                "{:<14} {:<8} {}",
+                "{:<16} {:<8} {}",
                 case.name,
                 case.promises.join(" "),
                 case.what

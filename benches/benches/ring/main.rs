@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use benches::{chart, usage};
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -56,8 +57,8 @@ struct Args {
     /// A smoke test of a few seconds: one short repetition of everything, 128 bytes only; writes nothing.
     #[arg(long)]
     quick: bool,
-    /// Only these transports.
-    #[arg(long, value_delimiter = ',')]
+    /// Only this transport, named as in the tables; may be repeated.
+    #[arg(long, value_parser = PossibleValuesParser::new(KINDS.iter().map(|kind| kind.name)))]
     only: Vec<String>,
     /// Repetitions; each figure is their median.
     #[arg(long, default_value_t = 5)]
@@ -65,8 +66,8 @@ struct Args {
     /// Prints JSON instead of tables.
     #[arg(long)]
     json: bool,
-    /// Also writes the tables into docs/ring.md and the picture to docs/images/ring.svg.
-    #[arg(long)]
+    /// Also writes the tables into docs/ring.md and the picture to docs/images/ring.svg: of a whole run only.
+    #[arg(long, conflicts_with_all = ["only", "quick"])]
     docs: bool,
     /// Said by cargo; without it, as under `cargo test`, this is the smoke test.
     #[arg(long, hide = true)]

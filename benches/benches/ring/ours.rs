@@ -19,8 +19,8 @@ const COMMIT_FRAMES: usize = 64;
 const PRODUCT_STRIDE: usize = 512;
 
 /// With slots of as few pairs of cache lines as the frames allow: processors fetch lines in pairs, and a slot that shares
-/// a pair with the next one halves what goes through (measured: 20 instead of 40 million frames a second). `URGENT`: every frame wakes a reader that sleeps, whatever that asked for.
-/// `WIDE`: with the product's own stride.
+/// a pair with the next one halves what goes through (measured: 20 instead of 40 million frames a second).
+/// `URGENT`: every frame wakes a reader that sleeps, whatever that asked for. `WIDE`: with the product's own stride.
 pub struct Ours<const URGENT: bool, const WIDE: bool>;
 
 /// The writing end.

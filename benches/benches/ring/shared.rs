@@ -272,7 +272,8 @@ impl Transport for MutexFile {
     }
 }
 
-/// A plain ring: slots, head, tail, nothing else; up to 64 frames are committed by one store, as in ours. A sleeping reader is woken by an eventfd for every frame.
+/// A plain ring: slots, head, tail, nothing else; up to 64 frames are committed by one store, as in ours. A sleeping
+/// reader is woken by an eventfd for every frame.
 pub struct Trusting;
 
 /// Most frames of one commit.

@@ -92,16 +92,21 @@ impl Reader for StreamReader {
     }
 }
 
-/// An anonymous pipe of the usual 64 KiB.
-pub struct Pipe;
+/// What the streams differ in: how one is made.
+pub trait Stream {
+    /// As [`Transport::create`]; a stream has no borders, so the size of a frame is all one to it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn create(folder: &Path) -> io::Result<Channel>;
+}
 
-impl Transport for Pipe {
+impl<S: Stream> Transport for S {
     type Writer = StreamWriter;
     type Reader = StreamReader;
 
-    fn create(_: &Path, _: usize) -> io::Result<Channel> {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
-        Ok(between(writer, reader))
+    fn create(folder: &Path, _: usize) -> io::Result<Channel> {
+        <S as Stream>::create(folder)
     }
 
     fn writer(end: End) -> io::Result<StreamWriter> {
@@ -113,14 +118,21 @@ impl Transport for Pipe {
     }
 }
 
+/// An anonymous pipe of the usual 64 KiB.
+pub struct Pipe;
+
+impl Stream for Pipe {
+    fn create(_: &Path) -> io::Result<Channel> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+        Ok(between(writer, reader))
+    }
+}
+
 /// A named pipe.
 pub struct Fifo;
 
-impl Transport for Fifo {
-    type Writer = StreamWriter;
-    type Reader = StreamReader;
-
-    fn create(folder: &Path, _: usize) -> io::Result<Channel> {
+impl Stream for Fifo {
+    fn create(folder: &Path) -> io::Result<Channel> {
         let path = tempfile::Builder::new()
             .prefix("fifo")
             .make_in(folder, |path| {
@@ -133,35 +145,16 @@ impl Transport for Fifo {
         let writer = open(&path, flags | OFlag::O_WRONLY, Permissions::empty())?;
         Ok(between(writer, reader))
     }
-
-    fn writer(end: End) -> io::Result<StreamWriter> {
-        StreamWriter::open(end)
-    }
-
-    fn reader(end: End) -> io::Result<StreamReader> {
-        StreamReader::open(end)
-    }
 }
 
 /// A pair of Unix stream sockets.
 pub struct UnixStream;
 
-impl Transport for UnixStream {
-    type Writer = StreamWriter;
-    type Reader = StreamReader;
-
-    fn create(_: &Path, _: usize) -> io::Result<Channel> {
+impl Stream for UnixStream {
+    fn create(_: &Path) -> io::Result<Channel> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (writer, reader) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
         Ok(between(writer, reader))
-    }
-
-    fn writer(end: End) -> io::Result<StreamWriter> {
-        StreamWriter::open(end)
-    }
-
-    fn reader(end: End) -> io::Result<StreamReader> {
-        StreamReader::open(end)
     }
 }
 

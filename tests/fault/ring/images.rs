@@ -19,8 +19,10 @@ use crate::harness::{ring_peer, state_table};
 use crate::stand::Chance;
 use crate::{Form, Outcome, Verdict};
 
-/// Images of the long form.
-const IMAGES_LONG: u64 = 1_000_000;
+/// Images of a ring in the long form; state tables and orders of steps come on top.
+const RINGS_LONG: u64 = 1_000_000;
+/// All images of the long form.
+const IMAGES_LONG: u64 = (RINGS_LONG * KINDS_OF).div_ceil(KINDS_OF - 2);
 /// How long the short form goes on.
 const SHORT: Duration = Duration::from_secs(20);
 /// How long one image may take before it counts as hanging.
@@ -44,12 +46,19 @@ pub fn run(form: Form) -> Verdict {
     }
     let outcome = supervise(&lanes);
     let images: u64 = lanes.iter().map(|lane| lane.done()).sum();
-    let mut sum = BTreeMap::from([("images", images)]);
+    let mut sum: BTreeMap<&'static str, u64> = BTreeMap::new();
     for lane in &lanes {
         for (name, count) in lane.seen.lock().unwrap().iter() {
             *sum.entry(name).or_default() += count;
         }
     }
+    let rings = sum.get(Target::Validator.counted()).copied();
+    let outcome = match outcome {
+        Outcome::Holds if form.long && rings.unwrap_or(0) < RINGS_LONG => {
+            Outcome::Fails(format!("{rings:?} images of a ring, not {RINGS_LONG}"))
+        }
+        outcome => outcome,
+    };
     let counts = sum.into_iter().map(|(name, count)| (name, json!(count)));
     let mut counts: BTreeMap<_, _> = counts.collect();
     let rate = images as f64 / began.elapsed().as_secs_f64();
@@ -71,7 +80,7 @@ fn one(path: &Path) -> Verdict {
         }
         Err(why) => Outcome::Fails(why),
     };
-    let counts = BTreeMap::from([("images", json!(1))]);
+    let counts = BTreeMap::from([(image.target.counted(), json!(1))]);
     Verdict { outcome, counts }
 }
 
@@ -126,6 +135,7 @@ impl Lane {
             match image.check() {
                 Ok(seen) => {
                     let mut sum = self.seen.lock().unwrap();
+                    *sum.entry(image.target.counted()).or_default() += 1;
                     for (name, count) in seen {
                         *sum.entry(name).or_default() += count;
                     }
@@ -171,6 +181,15 @@ impl Target {
             Target::Validator => "ring_validator",
             Target::Table => "state_table",
             Target::Peer => "ring_peer",
+        }
+    }
+
+    /// The name under which its images are counted.
+    fn counted(self) -> &'static str {
+        match self {
+            Target::Validator => "ring_images",
+            Target::Table => "table_images",
+            Target::Peer => "step_orders",
         }
     }
 

@@ -23,37 +23,44 @@ const SERVING: usize = 6;
 const CHECKED: usize = 8;
 const FIRST_NOTE: usize = 16;
 
-/// Where a child is in its work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u64)]
-pub enum Phase {
-    /// It has not begun to attach.
-    Starting = 0,
-    Attaching = 1,
-    /// Between two other phases.
-    Between = 2,
-    Publishing = 3,
-    /// It polls for what the other side has to do.
-    Polling = 4,
-    Napping = 5,
-    /// It reads frames.
-    Draining = 6,
-    /// Between the last frame of a batch and the move of the head.
-    Answering = 7,
+/// Kinds of things, each of which can be stored as a word and found again by it.
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($(#[$what:meta])* $kind:ident = $word:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u64)]
+        pub enum $name {
+            $($(#[$what])* $kind = $word,)*
+        }
+
+        impl $name {
+            fn of(word: u64) -> Option<$name> {
+                [$($name::$kind,)*].into_iter().find(|kind| *kind as u64 == word)
+            }
+        }
+    };
+}
+
+words! {
+    /// Where a child is in its work.
+    Phase {
+        /// It has not begun to attach.
+        Starting = 0,
+        Attaching = 1,
+        /// Between two other phases.
+        Between = 2,
+        Publishing = 3,
+        /// It polls for what the other side has to do.
+        Polling = 4,
+        Napping = 5,
+        /// It reads frames.
+        Draining = 6,
+        /// Between the last frame of a batch and the move of the head.
+        Answering = 7,
+    }
 }
 
 impl Phase {
-    const ALL: [Phase; 8] = [
-        Phase::Starting,
-        Phase::Attaching,
-        Phase::Between,
-        Phase::Publishing,
-        Phase::Polling,
-        Phase::Napping,
-        Phase::Draining,
-        Phase::Answering,
-    ];
-
     pub fn name(self) -> &'static str {
         match self {
             Phase::Starting => "starting",
@@ -68,57 +75,35 @@ impl Phase {
     }
 }
 
-/// What a child may find wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Fault {
-    /// It did not resume where its predecessor stopped.
-    Resume = 1,
-    /// The ring could not be attached to.
-    Attach = 2,
-    /// The consumer calls its honest producer a liar.
-    Violation = 3,
-    /// A frame is not as it was written.
-    Torn = 4,
-    /// A frame is not the one that comes next, or not of that message.
-    Order = 5,
-    /// A part of a message is there and another is not.
-    Split = 6,
-    /// The answer of a message that is free is missing or wrong.
-    Answer = 7,
+words! {
+    /// What a child may find wrong.
+    Fault {
+        /// It did not resume where its predecessor stopped.
+        Resume = 1,
+        /// The ring could not be attached to.
+        Attach = 2,
+        /// The consumer calls its honest producer a liar.
+        Violation = 3,
+        /// A frame is not as it was written.
+        Torn = 4,
+        /// A frame is not the one that comes next, or not of that message.
+        Order = 5,
+        /// A part of a message is there and another is not.
+        Split = 6,
+        /// The answer of a message that is free is missing or wrong.
+        Answer = 7,
+    }
 }
 
-impl Fault {
-    const ALL: [Fault; 7] = [
-        Fault::Resume,
-        Fault::Attach,
-        Fault::Violation,
-        Fault::Torn,
-        Fault::Order,
-        Fault::Split,
-        Fault::Answer,
-    ];
-}
-
-/// A [`Violation`] without its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum ViolationKind {
-    Tail = 1,
-    Sequence = 2,
-    Generation = 3,
-    Length = 4,
-    Checksum = 5,
-}
-
-impl ViolationKind {
-    const ALL: [ViolationKind; 5] = [
-        ViolationKind::Tail,
-        ViolationKind::Sequence,
-        ViolationKind::Generation,
-        ViolationKind::Length,
-        ViolationKind::Checksum,
-    ];
+words! {
+    /// A [`Violation`] without its numbers.
+    ViolationKind {
+        Tail = 1,
+        Sequence = 2,
+        Generation = 3,
+        Length = 4,
+        Checksum = 5,
+    }
 }
 
 impl From<Violation> for ViolationKind {
@@ -155,8 +140,7 @@ impl Ledger {
     }
 
     pub fn phase(&self) -> Phase {
-        let phase = self.region.load(PHASE, Relaxed);
-        Phase::ALL[phase as usize]
+        Phase::of(self.region.load(PHASE, Relaxed)).unwrap()
     }
 
     /// Notes what is wrong; the first fault stays. The child ends after it.
@@ -168,8 +152,7 @@ impl Ledger {
     }
 
     pub fn found(&self) -> Option<(Fault, u64)> {
-        let code = self.region.load(FAULT, Acquire);
-        let fault = Fault::ALL.into_iter().find(|fault| *fault as u64 == code)?;
+        let fault = Fault::of(self.region.load(FAULT, Acquire))?;
         Some((fault, self.region.load(FAULT_AT, Relaxed)))
     }
 
@@ -234,10 +217,9 @@ impl Ledger {
     /// What was found on the ring of that birth.
     pub fn violation(&self, birth: u64) -> Option<ViolationKind> {
         let word = self.region.load(VIOLATION, Acquire);
-        let kinds = ViolationKind::ALL.into_iter();
-        kinds
-            .filter(|_| word >> 8 == birth)
-            .find(|kind| *kind as u64 == word & 255)
+        (word >> 8 == birth)
+            .then(|| ViolationKind::of(word & 255))
+            .flatten()
     }
 
     /// Notes which ring the consumer reads beside the honest one.

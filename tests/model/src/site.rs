@@ -21,11 +21,8 @@ pub struct Site {
 
 impl Site {
     fn new(place: &Location<'_>, what: String) -> Site {
-        // The compiler names an included file by the way to it; the source tree names it by what follows.
-        let way = place.file().replace('\\', "/");
-        let file = way.rsplit_once("../").map_or(&*way, |(_, file)| file);
         Site {
-            file: file.into(),
+            file: from_root(place.file()),
             line: place.line(),
             column: place.column(),
             what,
@@ -41,6 +38,13 @@ impl Site {
     pub fn place(&self) -> String {
         format!("{}:{}:{}", self.file, self.line, self.column)
     }
+}
+
+/// The way to an included file, by which the compiler names it, as the source tree names it: by what follows.
+pub fn from_root(way: &str) -> String {
+    let way = way.replace('\\', "/");
+    let file = way.rsplit_once("../").map_or(&*way, |(_, file)| file);
+    file.into()
 }
 
 impl fmt::Display for Site {
