@@ -9,6 +9,7 @@ mod batch;
 mod custody;
 mod fence;
 mod fleet;
+mod gap;
 mod hygiene;
 mod outbox;
 mod pipeline;

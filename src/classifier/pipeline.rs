@@ -18,7 +18,7 @@ use crate::sys::fail::{self, Point};
 use super::batch::{Batch, Update};
 use super::custody::Custody;
 use super::fleet::{Berth, Fleet};
-use super::hygiene::order_key;
+use super::hygiene::{self, order_key};
 use super::outbox::Outbox;
 use super::rule::RuleSet;
 use super::sensor::Sensor;
@@ -65,6 +65,17 @@ pub struct Parts {
     pub stats: Stats<Metric>,
     /// The monotonic clock, ns.
     pub clock: fn() -> u64,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passed {
+    /// It is part of its device's state.
+    Applied,
+    /// Its device owes too much to take on all that it raises.
+    NoRoom,
+    /// An older one is to come before.
+    OutOfTurn,
 }
 
 impl Pipeline {
@@ -212,25 +223,39 @@ impl Pipeline {
             self.batch.messages[message].refused = true;
             return;
         };
-        let blocked = self.batch.blocked.contains(&berth);
-        while blocked || !self.try_judge(at, message, at_frame, berth) {
-            if blocked || !self.make_room(at, message, berth) {
-                self.stats.add(Metric::RejectedNotApplied, 1);
-                self.batch.messages[message].refused = true;
-                self.batch.blocked.push(berth);
-                return;
+        let resent = self.batch.messages[message].answer_index.is_some();
+        let passed = if self.batch.blocked.contains(&berth) {
+            let frame = &self.batch.frames[at_frame].frame;
+            let time = hygiene::time_of(frame, self.rules.future_max_ms);
+            let state = self.fleet.state_mut(berth);
+            state.widen_gap(time.ok().filter(|_| resent));
+            Passed::NoRoom
+        } else {
+            loop {
+                let passed = self.try_judge(at, message, at_frame, berth);
+                if passed != Passed::NoRoom || !self.make_room(at, message, berth) {
+                    break passed;
+                }
             }
+        };
+        if passed != Passed::Applied {
+            self.stats.add(Metric::RejectedNotApplied, 1);
+            self.batch.messages[message].refused = true;
+            self.batch.note_dirty(berth);
+        }
+        if passed == Passed::NoRoom {
+            self.batch.blocked.push(berth);
         }
     }
 
-    /// Judges a frame; `false` if its device owes too much to take on what it raises, or all of it.
-    fn try_judge(&mut self, at: usize, message: usize, at_frame: usize, berth: Berth) -> bool {
+    /// Judges a frame and applies it, if there is room for all that it raises and no older one is to come before.
+    fn try_judge(&mut self, at: usize, message: usize, at_frame: usize, berth: Berth) -> Passed {
         let sensor = &self.sensors[at];
         let batch = &mut self.batch;
         let taken = &mut batch.frames[at_frame];
         let id = taken.frame.device;
         let state = self.fleet.state_mut(berth);
-        let (mut perhaps_known, mut found, mut applied) = (true, 0, true);
+        let (mut perhaps_known, mut found, mut passed) = (true, 0, Passed::Applied);
         if taken.applied {
             self.stats.add(Metric::Redelivered, 1);
         } else {
@@ -238,26 +263,29 @@ impl Pipeline {
             if !verdict.transitions.is_empty() {
                 taken.frame.trace.stamp(Hop::Classified, (self.clock)());
             }
-            let outcome = state.apply(&taken.frame, &sensor.name, &verdict);
+            let resent = batch.messages[message].answer_index.is_some();
+            let outcome = state.apply_in_turn(&taken.frame, &sensor.name, &verdict, resent);
             perhaps_known = verdict.perhaps_known;
             found = outcome.found;
             taken.found |= found > 0;
-            applied = outcome.applied;
             self.stats
                 .add(Metric::AlarmsOverLimit, outcome.over_limit as u64);
             if outcome.shown {
                 batch.updates.push(Update::Track(at_frame));
             }
-            if applied {
+            if outcome.out_of_turn {
+                return Passed::OutOfTurn;
+            }
+            if outcome.applied {
                 count_standing(&self.stats, verdict.standing);
                 taken.judged = verdict.standing != Standing::Repeated;
-            } else if found > 0 || outcome.shown {
-                batch.note_dirty(berth);
+            } else {
+                passed = Passed::NoRoom;
             }
         }
         let owed = &state.memory.owed;
         if owed.is_empty() {
-            return applied;
+            return passed;
         }
         let (before, new) = owed.split_at(owed.len() - found);
         for event in new {
@@ -278,7 +306,7 @@ impl Pipeline {
         if found > 0 {
             self.fleet.note_owing(id);
         }
-        applied
+        passed
     }
 
     /// Says which messages cannot be accepted. Before the states are switched: a successor that knows the frames as

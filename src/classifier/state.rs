@@ -12,6 +12,7 @@ use crate::frame::{
 use crate::hop::TraceHead;
 use crate::table::{PAYLOAD_BYTES_MAX, PublicState};
 
+use super::gap::{GAP_BYTES_MAX, Gap};
 use super::hygiene::Seen;
 use super::place::Place;
 
@@ -59,6 +60,8 @@ pub struct Memory {
     pub spells: Vec<Spell>,
     /// Events that are not safe yet, in the order in which they were found.
     pub owed: Vec<Owed>,
+    /// Reports that found no room and are to come again before newer ones are applied.
+    pub gap: Option<Gap>,
 }
 
 /// A frame that is part of the state.
@@ -237,7 +240,9 @@ impl DeviceState {
 
     /// Whether the state fits its slot, now and with all that it may grow by.
     fn fits(&self) -> bool {
+        let gap = self.memory.gap.map_or(GAP_BYTES_MAX, |_| 0);
         let growth = GROWTH_BYTES_MAX
+            + gap
             + self.memory.seen.growth_bytes()
             + (APPLIED_RINGS_MAX - self.memory.applied.len()) * APPLIED_BYTES_MAX;
         let mut scratch = [0; PAYLOAD_BYTES_MAX];
@@ -312,6 +317,7 @@ impl Memory {
     /// button that was pressed then hides that it is pressed again, and a speed that was too high then says nothing of
     /// the time between. What is open stays; the journal knows it.
     pub fn forget_what_went_on(&mut self) {
+        self.gap = None;
         for course in [&mut self.live, &mut self.history] {
             course.momentary = Alarms::default();
             course.over_since_ms = None;

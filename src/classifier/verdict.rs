@@ -37,12 +37,14 @@ pub struct Verdict {
     /// Whether the device may have sent it before: it repeats or is not newer than the newest report. What is owed
     /// may stem from it, so its answer waits for that.
     pub perhaps_known: bool,
+    /// When the device says that it reported, if that can be believed.
+    pub time_ms: Option<i64>,
     /// Steps in the lives of alarms, in the order in which they happened.
     pub transitions: Vec<Transition>,
     live: Course,
     history: Course,
     /// Whether the report belongs to the course of the late ones.
-    late_report: bool,
+    pub(super) late_report: bool,
 }
 
 /// What became of a frame.
@@ -57,6 +59,8 @@ pub struct Outcome {
     pub over_limit: usize,
     /// Whether the position was taken over for those who watch.
     pub shown: bool,
+    /// Whether it waits for an older report, so that more room would not help.
+    pub out_of_turn: bool,
 }
 
 /// Judges a frame of the device whose state is given.
@@ -67,6 +71,7 @@ pub fn classify(state: &DeviceState, frame: &Frame, rules: &RuleSet) -> Verdict 
         standing: Standing::Repeated,
         shown: false,
         perhaps_known: true,
+        time_ms: time.ok(),
         transitions: Vec::new(),
         live: memory.live,
         history: memory.history,
@@ -80,7 +85,7 @@ pub fn classify(state: &DeviceState, frame: &Frame, rules: &RuleSet) -> Verdict 
     if repeated {
         return verdict;
     }
-    verdict.judge_report(state, frame, time.ok());
+    verdict.judge_report(state, frame);
     match time.and_then(|_| hygiene::usable(&frame.fix)) {
         Ok(place) => verdict.judge_place(state, frame, place, rules),
         Err(rejection) => verdict.standing = Standing::Rejected(rejection),
@@ -98,7 +103,8 @@ pub fn classify(state: &DeviceState, frame: &Frame, rules: &RuleSet) -> Verdict 
 
 impl Verdict {
     /// What the device itself says, position or not. Reports of the same second are in the order of their arrival.
-    fn judge_report(&mut self, state: &DeviceState, frame: &Frame, time_ms: Option<i64>) {
+    fn judge_report(&mut self, state: &DeviceState, frame: &Frame) {
+        let time_ms = self.time_ms;
         let older_than =
             |course: &Course| matches!((time_ms, course.report_ms), (Some(t), Some(r)) if t < r);
         let late = older_than(&self.live);
@@ -274,7 +280,7 @@ impl DeviceState {
     }
 
     /// Takes the position over for those who watch; whether it is to be.
-    fn show(&mut self, frame: &Frame, sensor: &str, verdict: &Verdict) -> bool {
+    pub(super) fn show(&mut self, frame: &Frame, sensor: &str, verdict: &Verdict) -> bool {
         if verdict.shown {
             self.public.fix = frame.fix;
             self.public.received_ms = frame.received_ms;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::stand::{Load, Stand, await_, block_on, judge};
+use crate::stand::{Load, Stand, await_, await_for, block_on, judge};
 use crate::{Form, Outcome, Verdict};
 
 const LOAD: Load = Load {
@@ -22,6 +22,12 @@ const LOAD: Load = Load {
 const SIZE: &str = "size=16m";
 const FULL_FOR: Duration = Duration::from_secs(3);
 const FULL_FOR_LONG: Duration = Duration::from_secs(60);
+/// What the journal has grown to is used up by alarms before it needs the disk: 82 s were seen in the third cycle.
+const FILLS: Duration = Duration::from_secs(240);
+/// Devices that got no answer for a while try again up to 48 s later; then they connect anew.
+const REST: Duration = Duration::from_secs(90);
+/// Reports younger than this may still be on their way.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
 const CYCLES: u32 = 1;
 const CYCLES_LONG: u32 = 4;
 
@@ -43,13 +49,13 @@ async fn fill(form: Form, small: &Path) -> Verdict {
     };
     let mut stand = Stand::prepared(form.seed, LOAD, "", state).await;
     let (mut refused, mut tracks, mut back_ms) = (0, 0, Vec::new());
-    let (mut filled, mut answered, mut recovered) = (true, false, true);
+    let (mut filled, mut answered, mut recovered, mut rested) = (true, false, true, true);
     for _ in 0..if form.long { CYCLES_LONG } else { CYCLES } {
         stand.broker_away().await;
         let before = stand.uplink("refused");
         let filler = small.join("filler");
         // What the journal gives back and takes again is filled up as well, until it has nothing left.
-        filled &= await_(|| {
+        filled &= await_for(FILLS, || {
             fill_up(&filler);
             stand.uplink("refused") > before
         })
@@ -68,6 +74,12 @@ async fn fill(form: Form, small: &Path) -> Verdict {
         back_ms.push(returns.elapsed().as_millis() as u64);
         stand.broker_back().await;
         await_(|| stand.uplink("ringway_journal_records") == 0).await;
+        // Also those whose newer reports waited for one that found no room.
+        rested &= await_for(REST, || {
+            let unanswered = stand.fleet.ledger().unanswered(ON_ITS_WAY);
+            unanswered.deciding + unanswered.plain == 0
+        })
+        .await;
     }
     let check = stand.fleet.finish().await;
     let counts = BTreeMap::from([
@@ -86,6 +98,10 @@ async fn fill(form: Form, small: &Path) -> Verdict {
             (
                 !recovered,
                 "no alarm was accepted when there was space again",
+            ),
+            (
+                !rested,
+                "a device was not answered although there was space again",
             ),
         ])
         .with_log(&stand.node);

@@ -153,8 +153,13 @@ broker = "mqtt://{broker_address}"
 }
 
 /// Lets the fleet go on until something is there; `false` if it does not come in time.
-pub async fn await_(mut there: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn await_(there: impl FnMut() -> bool) -> bool {
+    await_for(PATIENCE, there).await
+}
+
+/// The same with another patience.
+pub async fn await_for(patience: Duration, mut there: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
     while !there() {
         if Instant::now() >= deadline {
             return false;

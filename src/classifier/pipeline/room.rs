@@ -48,6 +48,16 @@ impl Patience {
         self.silent = false;
     }
 
+    /// None at all, for tests that shall not wait.
+    #[cfg(test)]
+    pub fn none() -> Patience {
+        Patience {
+            looks: 0,
+            granted_ns: u64::MAX,
+            silent: false,
+        }
+    }
+
     /// Looks that a frame may take now.
     fn grant(&mut self, now_ns: u64) -> u32 {
         let earned = now_ns.saturating_sub(self.granted_ns) / LOOK_EVERY_NS;

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use proptest::prelude::*;
 
 use super::*;
+use crate::classifier::hygiene::SEEN_REPORTS_MAX;
 use crate::classifier::testing::{fence, report, report_at, rules, with_digest};
 use crate::frame::{AlarmKind, Alarms, Event, EventId, FRAME_BYTES_MAX, FrameFlags, Phase};
 use crate::ring::{Geometry, RingOwner};
@@ -405,6 +406,46 @@ fn an_event_without_room_is_not_applied_and_judged_anew_when_sent_again() {
     assert_eq!(rig.journal.len(), 6);
 }
 
+/// The uplink was silent while a device came to owe as much as it may. The report with which it entered a fence was
+/// refused, the one with which it left raised nothing and was applied. When the first one came again it was late: its
+/// alarm was raised, and never cleared.
+#[test]
+fn what_comes_after_a_report_without_room_waits_for_it() {
+    for killed in [false, true] {
+        let mut rig = Rig::new(64, 64);
+        let mut pipeline = rig.start();
+        pipeline.patience = Patience::none();
+        for second in 1..=4 {
+            rig.message(&[sos("1", 2_000 * second)], true);
+            rig.message(&[report("1", 2_000 * second + 1_000)], true);
+        }
+        let course = [report_at("1", 60_000, 1_000.0, 0), report("1", 120_000)];
+        let entering = rig.message(&course[..1], true);
+        pipeline.turn();
+        assert_eq!(rig.answer(entering), Outcome::Refused);
+        if killed {
+            pipeline = rig.start();
+            pipeline.patience = Patience::none();
+        }
+        let leaving = rig.message(&course[1..], true);
+        let other = rig.message(&[report("2", 120_000)], true);
+        pipeline.turn();
+        assert_eq!(rig.answer(leaving), Outcome::Refused);
+        assert_eq!(rig.public("1").fix.time_ms, 120_000, "the track goes on");
+        assert_eq!(rig.answer(other), Outcome::Accepted);
+        rig.uplink(9, |_| true);
+        pipeline.turn();
+        let sent = course.map(|frame| rig.message(&[frame], true));
+        pipeline.turn();
+        rig.uplink(9, |_| true);
+        pipeline.turn();
+        assert_eq!(sent.map(|m| rig.answer(m)), [Outcome::Accepted; 2]);
+        let fence = rig.journal.iter().skip(4).map(|e| (e.phase, e.late));
+        let expected = [(Phase::Raise, false), (Phase::Clear, false)];
+        assert_eq!(fence.collect::<Vec<_>>(), expected);
+    }
+}
+
 /// A classifier died while a message of which a part was sent waited for room. Its successor knew the part from the alarm
 /// ring, took it for the whole, and accepted the message before the rest of it was judged.
 #[test]
@@ -767,5 +808,118 @@ proptest! {
         let ids = |rig: &Rig| rig.journal.iter().map(|e| e.id).collect::<Vec<_>>();
         prop_assert_eq!(ids(&with), ids(&without));
         prop_assert_eq!(with.public("1"), without.public("1"));
+    }
+    /// As long as its device keeps what is not answered and sends it again in order, no report is taken for a late one
+    /// and no event is other than those of an uplink that always had room.
+    #[test]
+    fn an_uplink_without_room_now_and_then_changes_no_event(
+        course in proptest::collection::vec((0..=24_i32, 0..3_u8, 0..8_u32), 1..80),
+        steps in proptest::collection::vec((0..20_u8, 0..STAGES), 1..160),
+    ) {
+        let frames: Vec<Frame> = course
+            .iter()
+            .zip(1_i64..)
+            .map(|((north, alarms, hurry), n)| {
+                let speed = if *hurry < 4 { 21_000 } else { 0 };
+                let mut frame = report_at("1", 4_000 * n, f64::from(*north) * 50.0, speed);
+                match alarms {
+                    0 => frame.held = AlarmKind::PowerCut.into(),
+                    1 => frame.momentary = AlarmKind::Sos.into(),
+                    _ => {}
+                }
+                with_digest(frame)
+            })
+            .collect();
+        let mut without = Rig::new(256, 256);
+        let mut pipeline = without.start();
+        for frame in &frames {
+            without.message(std::slice::from_ref(frame), true);
+            pipeline.turn();
+            without.uplink(u64::MAX, |_| true);
+            pipeline.turn();
+        }
+        let mut with = Rig::new(256, 256);
+        let mut pipeline = with.start();
+        pipeline.patience = Patience::none();
+        let mut device = Keeper::default();
+        let mut made = frames.iter();
+        let calm = std::iter::repeat_n([(14, 0), (17, 0)], 400).flatten();
+        for (step, stage) in steps.into_iter().chain(calm) {
+            match step {
+                0..14 => device.send_new(&mut with, made.next()),
+                14 => device.send_again(&mut with, 1),
+                15 => device.send_again(&mut with, SEEN_REPORTS_MAX),
+                16..18 => with.uplink(u64::MAX, |_| true),
+                18 => with.uplink(u64::MAX, |_| false),
+                _ => if batch_until(&mut pipeline, stage) {
+                    pipeline = with.start();
+                    pipeline.patience = Patience::none();
+                }
+            }
+            pipeline.turn();
+            if step == 17 {
+                pipeline.emit_owed();
+                device.send_new(&mut with, made.next());
+            }
+            with.dispatched();
+            device.hear(&with);
+        }
+        prop_assert!(device.kept.is_empty(), "{} reports have no answer", device.kept.len());
+        let events = |rig: &Rig| -> BTreeSet<_> {
+            let about = |e: &Event| (e.start_ms, e.rule.clone(), e.phase as u8, e.late, e.id);
+            rig.journal.iter().map(about).collect()
+        };
+        prop_assert_eq!(events(&with), events(&without));
+        let open = |rig: &Rig| -> BTreeSet<EventId> {
+            rig.public("1").alarms.iter().map(|e| e.id).collect()
+        };
+        prop_assert_eq!(open(&with), open(&without));
+    }
+}
+
+/// A device that keeps each report until it is answered.
+#[derive(Default)]
+struct Keeper {
+    made: u32,
+    kept: Vec<Frame>,
+    waits: Vec<(Vec<Frame>, (u32, u64))>,
+}
+
+impl Keeper {
+    fn send_new(&mut self, rig: &mut Rig, frame: Option<&Frame>) {
+        if let Some(frame) = frame {
+            self.made += 1;
+            self.kept.push(frame.clone());
+            self.send(rig, vec![frame.clone()]);
+            // It does not wait for longer than a gap is kept.
+            if self.made.is_multiple_of(20) {
+                self.send_again(rig, 1);
+            }
+        }
+    }
+
+    /// Sends all that it keeps, oldest first, so many reports in a message.
+    fn send_again(&mut self, rig: &mut Rig, count: usize) {
+        for frames in self.kept.clone().chunks(count) {
+            self.send(rig, frames.to_vec());
+        }
+    }
+
+    fn send(&mut self, rig: &mut Rig, mut frames: Vec<Frame>) {
+        let newest = self.kept.last().map_or(0, |frame| frame.received_ms);
+        frames.iter_mut().for_each(|f| f.received_ms = newest);
+        let message = rig.message(&frames, true);
+        self.waits.push((frames, message));
+    }
+
+    fn hear(&mut self, rig: &Rig) {
+        self.waits.retain(|(frames, message)| {
+            let outcome = rig.answer(*message);
+            if outcome == Outcome::Accepted {
+                let answered = |kept: &Frame| frames.iter().any(|f| f.digest == kept.digest);
+                self.kept.retain(|kept| !answered(kept));
+            }
+            outcome == Outcome::Pending
+        });
     }
 }
