@@ -15,7 +15,7 @@ use crate::ring::{Consumer, Outcome, Producer, Violation};
 use crate::stats::{ClassifierMetric as Metric, Stats};
 use crate::sys::fail::{self, Point};
 
-use super::batch::{Batch, Update};
+use super::batch::{Batch, Until, Update};
 use super::custody::Custody;
 use super::fleet::{Berth, Fleet};
 use super::hygiene::order_key;
@@ -230,7 +230,7 @@ impl Pipeline {
         let taken = &mut batch.frames[at_frame];
         let id = taken.frame.device;
         let state = self.fleet.state_mut(berth);
-        let (mut perhaps_known, mut found, mut applied) = (true, 0, true);
+        let (mut waits, mut found, mut applied) = (Some(Until::Safe), 0, true);
         if taken.applied {
             self.stats.add(Metric::Redelivered, 1);
         } else {
@@ -239,7 +239,11 @@ impl Pipeline {
                 taken.frame.trace.stamp(Hop::Classified, (self.clock)());
             }
             let outcome = state.apply(&taken.frame, &sensor.name, &verdict);
-            perhaps_known = verdict.perhaps_known;
+            waits = match (verdict.perhaps_known, verdict.ends) {
+                (true, _) => Some(Until::Safe),
+                (false, true) => Some(Until::Decided),
+                (false, false) => None,
+            };
             found = outcome.found;
             taken.found |= found > 0;
             applied = outcome.applied;
@@ -266,14 +270,14 @@ impl Pipeline {
         }
         let awaits = batch.messages[message].answer_index.is_some();
         for event in before {
-            if awaits && perhaps_known {
-                batch.messages[message].wait_for(id, event.id);
+            if let Some(until) = waits.filter(|_| awaits) {
+                batch.messages[message].wait_for(id, event.id, until);
             } else if !self.custody.is_in_flight(event.id) && !batch.sends(event.id) {
                 batch.loose.push((id, event.id));
             }
         }
         for event in new {
-            batch.messages[message].wait_for(id, event.id);
+            batch.messages[message].wait_for(id, event.id, Until::Safe);
         }
         if found > 0 {
             self.fleet.note_owing(id);

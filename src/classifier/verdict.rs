@@ -37,6 +37,9 @@ pub struct Verdict {
     /// Whether the device may have sent it before: it repeats or is not newer than the newest report. What is owed
     /// may stem from it, so its answer waits for that.
     pub perhaps_known: bool,
+    /// Whether it ends something that went on: a button is released, a speed is fair again before it was too high for
+    /// long. Its answer waits until it is decided what becomes of events found before it.
+    pub ends: bool,
     /// Steps in the lives of alarms, in the order in which they happened.
     pub transitions: Vec<Transition>,
     live: Course,
@@ -67,6 +70,7 @@ pub fn classify(state: &DeviceState, frame: &Frame, rules: &RuleSet) -> Verdict 
         standing: Standing::Repeated,
         shown: false,
         perhaps_known: true,
+        ends: false,
         transitions: Vec::new(),
         live: memory.live,
         history: memory.history,
@@ -85,6 +89,7 @@ pub fn classify(state: &DeviceState, frame: &Frame, rules: &RuleSet) -> Verdict 
         Ok(place) => verdict.judge_place(state, frame, place, rules),
         Err(rejection) => verdict.standing = Standing::Rejected(rejection),
     }
+    verdict.ends = verdict.live.ends(&memory.live) || verdict.history.ends(&memory.history);
     let drawable = match verdict.standing {
         Standing::Newest => true,
         Standing::Rejected(Rejection::Invalid) => hygiene::shown(&frame.fix).is_ok(),
