@@ -40,19 +40,53 @@ pub struct Message {
     pub answer_index: Option<u32>,
     /// Whether it cannot be accepted.
     pub refused: bool,
-    /// Events that must be safe before it is accepted.
-    pub events: Vec<(DeviceId, EventId)>,
+    /// Events that must be safe before it is accepted, or decided.
+    pub events: Vec<Awaited>,
     /// How many of them were sent to the uplink already, to make room for more.
     pub sent: usize,
     /// Under which custody keeps it from being answered before all of it is judged.
     pub kept_open: Option<Origin>,
 }
 
+/// An event that a message waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Awaited {
+    /// Whose.
+    pub device: DeviceId,
+    /// Which.
+    pub event: EventId,
+    /// How far it must have come.
+    pub until: Until,
+}
+
+/// How far an event must have come before a message that waits for it is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// It is safe; if it is refused, so is the message.
+    Safe,
+    /// It is safe or refused.
+    Decided,
+}
+
 impl Message {
-    /// Adds an event to those that must be safe.
-    pub fn wait_for(&mut self, device: DeviceId, event: EventId) {
-        if !self.events.iter().any(|known| known.1 == event) {
-            self.events.push((device, event));
+    /// Adds an event to those that must be safe or decided.
+    pub fn wait_for(&mut self, device: DeviceId, event: EventId, until: Until) {
+        let mut unsent = self.events.iter_mut().skip(self.sent);
+        if let Some(known) = unsent.find(|known| known.event == event) {
+            if until == Until::Safe {
+                known.until = until;
+            }
+            return;
+        }
+        // What was sent for less is sent again for more.
+        let enough = |sent: &Awaited| until == Until::Decided || sent.until == Until::Safe;
+        let mut sent = self.events[..self.sent].iter();
+        if !sent.any(|sent| sent.event == event && enough(sent)) {
+            self.events.push(Awaited {
+                device,
+                event,
+                until,
+            });
         }
     }
 }
@@ -152,7 +186,7 @@ impl Batch {
     /// Whether an event is about to be sent by this batch.
     pub fn sends(&self, event: EventId) -> bool {
         let mut waited = self.messages.iter().flat_map(|message| &message.events);
-        waited.any(|sent| sent.1 == event) || self.loose.iter().any(|sent| sent.1 == event)
+        waited.any(|sent| sent.event == event) || self.loose.iter().any(|sent| sent.1 == event)
     }
 
     /// Notes that a device's state changed.

@@ -1,7 +1,8 @@
 //! Who waits for what: the records on the uplink's ring whose outcome is not known yet, and the messages that are
 //! answered by them. Pure bookkeeping; ring and answer tables are read and written by the caller.
 //!
-//! Promises: a message is accepted when all of its records are, refused as soon as one is, and answered once. A record's
+//! Promises: a message is accepted when all of its records have an outcome and those that bind it are accepted, refused as
+//! soon as one of these is, and answered once. A record's
 //! slot is kept ([`Custody::hold`]) until its outcome was passed on, so that a successor of this process finds all that
 //! was not. Bounded by the slots of the uplink's ring.
 
@@ -18,6 +19,8 @@ pub struct Record {
     pub device: DeviceId,
     /// The message that waits for it, if one does.
     pub origin: Option<Origin>,
+    /// Whether that message is refused with it; if not, it waits for any outcome.
+    pub binds: bool,
 }
 
 /// A message that waits.
@@ -115,7 +118,7 @@ impl Custody {
         }
         let answer = record
             .origin
-            .and_then(|origin| self.pass_on(origin, accepted));
+            .and_then(|origin| self.pass_on(origin, accepted || !record.binds));
         Some(Settled {
             record,
             accepted,
@@ -165,6 +168,7 @@ mod tests {
                 first_seq,
                 answer_index: 0,
             }),
+            binds: true,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::ring::{Consumer, Outcome, Producer, Violation};
 use crate::stats::{ClassifierMetric as Metric, Stats};
 use crate::sys::fail::{self, Point};
 
-use super::batch::{Batch, Update};
+use super::batch::{Batch, Until, Update};
 use super::custody::Custody;
 use super::fleet::{Berth, Fleet};
 use super::hygiene::{self, order_key};
@@ -255,7 +255,7 @@ impl Pipeline {
         let taken = &mut batch.frames[at_frame];
         let id = taken.frame.device;
         let state = self.fleet.state_mut(berth);
-        let (mut perhaps_known, mut found, mut passed) = (true, 0, Passed::Applied);
+        let (mut waits, mut found, mut passed) = (Some(Until::Safe), 0, Passed::Applied);
         if taken.applied {
             self.stats.add(Metric::Redelivered, 1);
         } else {
@@ -265,7 +265,11 @@ impl Pipeline {
             }
             let resent = batch.messages[message].answer_index.is_some();
             let outcome = state.apply_in_turn(&taken.frame, &sensor.name, &verdict, resent);
-            perhaps_known = verdict.perhaps_known;
+            waits = match (verdict.perhaps_known, verdict.ends) {
+                (true, _) => Some(Until::Safe),
+                (false, true) => Some(Until::Decided),
+                (false, false) => None,
+            };
             found = outcome.found;
             taken.found |= found > 0;
             self.stats
@@ -294,14 +298,14 @@ impl Pipeline {
         }
         let awaits = batch.messages[message].answer_index.is_some();
         for event in before {
-            if awaits && perhaps_known {
-                batch.messages[message].wait_for(id, event.id);
+            if let Some(until) = waits.filter(|_| awaits) {
+                batch.messages[message].wait_for(id, event.id, until);
             } else if !self.custody.is_in_flight(event.id) && !batch.sends(event.id) {
                 batch.loose.push((id, event.id));
             }
         }
         for event in new {
-            batch.messages[message].wait_for(id, event.id);
+            batch.messages[message].wait_for(id, event.id, Until::Safe);
         }
         if found > 0 {
             self.fleet.note_owing(id);

@@ -101,6 +101,14 @@ pub struct OpenSpell {
     pub start_ms: i64,
 }
 
+impl Course {
+    /// Whether something went on in the course `before` and does not in this one.
+    pub fn ends(&self, before: &Course) -> bool {
+        before.momentary.0 & !self.momentary.0 != 0
+            || before.over_since_ms.is_some() && self.over_since_ms.is_none()
+    }
+}
+
 impl OpenSpell {
     /// An alarm that a rule found.
     pub fn new(kind: AlarmKind, rule: &str, start_ms: i64) -> OpenSpell {

@@ -39,6 +39,9 @@ pub struct Verdict {
     pub perhaps_known: bool,
     /// When the device says that it reported, if that can be believed.
     pub time_ms: Option<i64>,
+    /// Whether it ends something that went on: a button is released, a speed is fair again before it was too high for
+    /// long. Its answer waits until it is decided what becomes of events found before it.
+    pub ends: bool,
     /// Steps in the lives of alarms, in the order in which they happened.
     pub transitions: Vec<Transition>,
     live: Course,
@@ -72,6 +75,7 @@ pub fn classify(state: &DeviceState, frame: &Frame, rules: &RuleSet) -> Verdict 
         shown: false,
         perhaps_known: true,
         time_ms: time.ok(),
+        ends: false,
         transitions: Vec::new(),
         live: memory.live,
         history: memory.history,
@@ -90,6 +94,7 @@ pub fn classify(state: &DeviceState, frame: &Frame, rules: &RuleSet) -> Verdict 
         Ok(place) => verdict.judge_place(state, frame, place, rules),
         Err(rejection) => verdict.standing = Standing::Rejected(rejection),
     }
+    verdict.ends = verdict.live.ends(&memory.live) || verdict.history.ends(&memory.history);
     let drawable = match verdict.standing {
         Standing::Newest => true,
         Standing::Rejected(Rejection::Invalid) => hygiene::shown(&frame.fix).is_ok(),

@@ -60,6 +60,8 @@ struct Awaited {
     first_seq: u64,
     reply: u32,
     published_ms: u64,
+    /// As last looked at.
+    outcome: Outcome,
 }
 
 /// One message.
@@ -128,6 +130,7 @@ impl<K: Copy> Pending<K> {
             first_seq,
             reply: ticket.0,
             published_ms: now_ms,
+            outcome: Outcome::Pending,
         });
     }
 
@@ -146,9 +149,14 @@ impl<K: Copy> Pending<K> {
         mut outcome: impl FnMut(u32, u64) -> Outcome,
         settled: &mut Vec<Settled<K>>,
     ) {
+        // The newest first: outcomes of a device are set in the order of its messages, so whoever sees that of a later one
+        // then sees those before it. A device that is answered for a release has the answer for the press before it.
+        for part in self.awaited.iter_mut().rev() {
+            part.outcome = outcome(part.index, part.first_seq);
+        }
         for _ in 0..self.awaited.len() {
             let part = self.awaited.pop_front().expect("counted by the loop");
-            let ending = match outcome(part.index, part.first_seq) {
+            let ending = match part.outcome {
                 Outcome::Pending if now_ms < part.published_ms + OUTCOME_WAIT_MAX_MS => {
                     self.awaited.push_back(part);
                     continue;
@@ -201,6 +209,25 @@ mod tests {
             pending.published(ticket, seq, NOW_MS);
         }
         assert_eq!(pending.close(ticket), None);
+    }
+
+    /// Both outcomes were set, in order, just after the first word was looked at. The later message was answered, the
+    /// earlier one a moment later; a kill in between left the device with the wrong one of the two.
+    #[test]
+    fn no_message_is_answered_before_one_whose_outcome_was_set_before() {
+        let mut pending = Pending::new(4);
+        message(&mut pending, 1, &[10]);
+        message(&mut pending, 2, &[20]);
+        let mut looks = 0;
+        let outcome = |_, _| {
+            looks += 1;
+            match looks {
+                1 => Outcome::Pending,
+                _ => Outcome::Accepted,
+            }
+        };
+        assert_eq!(settle(&mut pending, outcome), [(1, true)]);
+        assert_eq!(settle(&mut pending, |_, _| Outcome::Accepted), [(2, true)]);
     }
 
     #[test]

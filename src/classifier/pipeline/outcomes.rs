@@ -5,6 +5,7 @@ use crate::ring::Outcome;
 use crate::stats::ClassifierMetric as Metric;
 use crate::sys::fail::{self, Point};
 
+use super::super::batch::{Awaited, Until};
 use super::super::custody::Record;
 use super::super::state::Owed;
 use super::{Pipeline, switch};
@@ -30,6 +31,8 @@ impl Pipeline {
                         event: event.id,
                         device: event.device,
                         origin,
+                        // Nothing says what its sender wanted of it; the stricter is never wrong.
+                        binds: true,
                     },
                 );
             }
@@ -133,7 +136,12 @@ impl Pipeline {
         for state in self.fleet.owing() {
             let idle = |owed: &&Owed| !self.custody.is_in_flight(owed.id);
             let events = state.memory.owed.iter().filter(idle);
-            waiting.extend(events.map(|owed| (state.public.device, owed.id)));
+            let device = state.public.device;
+            waiting.extend(events.map(|owed| Awaited {
+                device,
+                event: owed.id,
+                until: Until::Safe,
+            }));
         }
         for event in waiting {
             if !self.send(&[event], None, now_ns) {

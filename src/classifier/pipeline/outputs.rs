@@ -1,11 +1,11 @@
 //! What a batch commits to the rings of uplink and dispatcher.
 
-use crate::frame::{DeviceId, EventId, Origin, record_kind};
+use crate::frame::{Origin, record_kind};
 use crate::hop::{Hop, TraceHead};
 use crate::stats::ClassifierMetric as Metric;
 use crate::sys::fail::{self, Point};
 
-use super::super::batch::Update;
+use super::super::batch::{Awaited, Until, Update};
 use super::super::custody::Record;
 use super::Pipeline;
 
@@ -28,8 +28,13 @@ impl Pipeline {
             message.sent = events.len();
             message.events = events;
         }
-        for event in std::mem::take(&mut self.batch.loose) {
-            self.send(&[event], None, now_ns);
+        for (device, event) in std::mem::take(&mut self.batch.loose) {
+            let loose = Awaited {
+                device,
+                event,
+                until: Until::Safe,
+            };
+            self.send(&[loose], None, now_ns);
         }
         fail::pass(Point::ClassifierAlarms);
         self.commit_updates(now_ns);
@@ -51,17 +56,12 @@ impl Pipeline {
     }
 
     /// Sends events that their devices owe, all in one commit or none.
-    pub(super) fn send(
-        &mut self,
-        events: &[(DeviceId, EventId)],
-        origin: Option<Origin>,
-        now_ns: u64,
-    ) -> bool {
+    pub(super) fn send(&mut self, events: &[Awaited], origin: Option<Origin>, now_ns: u64) -> bool {
         self.outbox.clear();
-        for (id, event) in events {
-            let owed = self.fleet.owed(id, *event);
+        for Awaited { device, event, .. } in events {
+            let owed = self.fleet.owed(device, *event);
             let owed = owed.expect("an event is owed until its outcome is passed on");
-            let mut event = owed.event(*id, origin);
+            let mut event = owed.event(*device, origin);
             event.trace.stamp(Hop::HandedOn, now_ns);
             if !self
                 .outbox
@@ -75,11 +75,12 @@ impl Pipeline {
             self.stats.add(Metric::AlarmRingFull, events.len() as u64);
             return false;
         };
-        for (seq, &(device, event)) in (first..).zip(events) {
+        for (seq, awaited) in (first..).zip(events) {
             let record = Record {
-                event,
-                device,
+                event: awaited.event,
+                device: awaited.device,
                 origin,
+                binds: awaited.until == Until::Safe,
             };
             self.custody.sent(seq, record);
         }

@@ -308,10 +308,51 @@ fn a_new_message_waits_only_for_what_it_raises() {
     let mut pipeline = rig.start();
     let first = rig.message(&[sos("1", 1_000)], true);
     pipeline.turn();
-    let second = rig.message(&[report("1", 2_000)], true);
+    let second = rig.message(&[sos("1", 2_000)], true);
     pipeline.turn();
     assert_eq!(rig.answer(first), Outcome::Pending);
     assert_eq!(rig.answer(second), Outcome::Accepted);
+}
+
+/// The uplink died with the supervisor while a press of a button was on its way. Its release was answered meanwhile and,
+/// as every state, forgotten. The device sent the press again, then a second one, which looked like the first still
+/// going on: it raised nothing, and was answered.
+#[test]
+fn a_release_is_not_answered_before_its_press_is_decided() {
+    let mut rig = Rig::new(16, 64);
+    let mut pipeline = rig.start();
+    let first = [sos("1", 1_000), report("1", 2_000), report("1", 3_000)];
+    let sent = first.clone().map(|frame| rig.message(&[frame], true));
+    pipeline.turn();
+    let answers = sent.map(|message| rig.answer(message));
+    use Outcome::{Accepted, Pending};
+    assert_eq!(answers, [Pending, Pending, Accepted]);
+
+    // The states are lost, and what was not answered comes again.
+    let mut rig = Rig::new(16, 64);
+    let mut pipeline = rig.start();
+    let unanswered = first.into_iter().zip(answers);
+    let unanswered = unanswered.filter(|(_, answer)| *answer == Pending);
+    for frame in unanswered.map(|(frame, _)| frame).chain([sos("1", 4_000)]) {
+        rig.message(&[frame], true);
+    }
+    pipeline.turn();
+    rig.uplink(9, |_| true);
+    let raised: Vec<i64> = rig.journal.iter().map(|event| event.start_ms).collect();
+    assert_eq!(raised, [1_000, 4_000]);
+}
+
+#[test]
+fn a_release_is_answered_when_its_press_was_refused() {
+    let mut rig = Rig::new(16, 64);
+    let mut pipeline = rig.start();
+    let press = rig.message(&[sos("1", 1_000)], true);
+    let release = rig.message(&[report("1", 2_000)], true);
+    pipeline.turn();
+    rig.uplink(9, |_| false);
+    pipeline.turn();
+    let answers = [press, release].map(|message| rig.answer(message));
+    assert_eq!(answers, [Outcome::Refused, Outcome::Accepted]);
 }
 
 #[test]
@@ -324,7 +365,13 @@ fn a_report_resent_after_the_window_of_digests_waits_for_what_is_owed() {
     for second in 2..40 {
         let message = rig.message(&[report("1", 1_000 * second)], true);
         pipeline.turn();
-        assert_eq!(rig.answer(message), Outcome::Accepted);
+        // The first one is the release, which waits by itself.
+        let waits = if second == 2 {
+            Outcome::Pending
+        } else {
+            Outcome::Accepted
+        };
+        assert_eq!(rig.answer(message), waits);
     }
     let again = rig.message(&[frame], true);
     pipeline.turn();

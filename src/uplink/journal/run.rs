@@ -58,8 +58,9 @@ impl Journal {
         let (last, ended, doubt) = (read("run")?, read("ended")?, read("doubt")?);
         let birth_text = Some(birth.to_string());
         let in_order = match &last {
-            Some(_) if last == birth_text || last == ended => true,
-            _ => self.is_none_open()?,
+            Some(_) => last == birth_text || last == ended,
+            // No run has ever served: what is open is from before runs were noted.
+            None => self.is_none_open()?,
         };
         self.run = Run {
             birth,

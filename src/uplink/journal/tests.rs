@@ -520,6 +520,23 @@ fn a_run_after_one_that_ended_in_order_repeats_nothing() {
     assert_eq!(begin(&mut dir.open(ROOMY), 12), IN_DOUBT);
 }
 
+/// No alarm was open when the power went. Nothing was to be sent again, and the states were taken for those of the end:
+/// a button that was pressed in the old snapshot hid that it had been released and was pressed again.
+#[test]
+fn states_after_a_crash_are_old_although_no_alarm_is_open() {
+    let dir = Dir::new();
+    let mut journal = dir.open(ROOMY);
+    begin(&mut journal, 5);
+    assert!(journal.end_run().unwrap());
+    assert_eq!(begin(&mut journal, 9), IN_ORDER);
+    drop(journal);
+    let mut journal = dir.open(ROOMY);
+    assert_eq!(begin(&mut journal, 12), IN_DOUBT);
+    assert_eq!(repeat_all(&mut journal), (vec![], Left::Nothing));
+    drop(journal);
+    assert!(!begin(&mut dir.open(ROOMY), 12).exact);
+}
+
 #[test]
 fn a_run_after_a_crash_repeats_every_open_alarm_once_under_its_id() {
     let dir = Dir::new();
