@@ -21,7 +21,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::role::{Purpose, Role, exit};
+use crate::role::{End, Purpose, Role, exit};
 use crate::sys::{log, start};
 use child::{Child, News};
 use node::{Node, NodeError};
@@ -178,17 +178,17 @@ fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
             }
         }
         News::Snapshot(states) => node.keep_snapshot(states),
-        News::Replaced { ring } => hand_on(node, children, ring),
+        News::Replaced { ring, reaped } => match reaped {
+            End::Producer => hand_on(node, children, ring),
+            End::Consumer => kill_producer(node, children, ring),
+        },
         News::Violation { ring, what } => {
             error!(
                 "ring {ring} is quarantined: {what}; its producer is started again on a fresh one"
             );
+            kill_producer(node, children, ring);
+            // Before the producer is started again, so that it gets the fresh one.
             node.replace_ring(ring);
-            let producer = node.ring(ring).map(|plan| &plan.producer);
-            let producer = children
-                .iter_mut()
-                .filter(|child| Some(&child.name) == producer);
-            producer.for_each(Child::kill);
             hand_on(node, children, ring);
         }
         News::Ended { .. } => {}
@@ -201,6 +201,15 @@ fn release_classifier(children: &mut [Child]) -> bool {
         .iter_mut()
         .filter(|child| child.name.role == Role::Classifier);
     classifier.any(Child::release)
+}
+
+/// Kills the producer of a replaced ring; it is started again on the new one.
+fn kill_producer(node: &Node, children: &mut [Child], number: u32) {
+    let producer = node.ring(number).map(|ring| &ring.producer);
+    let producer = children
+        .iter_mut()
+        .filter(|child| Some(&child.name) == producer);
+    producer.for_each(Child::kill);
 }
 
 /// Gives the consumer of a replaced ring the new one. The classifier takes a sensor's ring while it runs; a ring

@@ -99,7 +99,7 @@ impl Consumer {
     /// Attaches to a ring and resumes at the head exactly.
     ///
     /// # Errors
-    /// `Region`, `Layout` or `Geometry` for descriptors that are no such ring, `Positions` for a head that cannot be.
+    /// `Region`, `Layout` or `Geometry` for descriptors that are no such ring, `Head` for a head that cannot be.
     pub fn attach(fds: &RingFds) -> Result<Consumer, AttachError> {
         let page = fds.page()?;
         let geometry = page.identity.geometry;

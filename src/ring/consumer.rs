@@ -48,7 +48,7 @@ impl Consumer {
     /// Resumes at the head exactly.
     ///
     /// # Errors
-    /// `Geometry` for regions of another size, `Positions` for a head that cannot be.
+    /// `Geometry` for regions of another size, `Head` for a head that cannot be.
     pub(super) fn resume(
         page: Page,
         mine: WriteRegion,
@@ -60,7 +60,7 @@ impl Consumer {
         let head = mine.load(consumer_region::HEAD, Ordering::Relaxed);
         if head > position::LAST {
             // Whatever the tail says: it is looked at with the first frames.
-            return Err(AttachError::Positions { head, tail: head });
+            return Err(AttachError::Head { head });
         }
         nap_end(&mine, consumer_region::NAP);
         Ok(Consumer {

@@ -63,8 +63,14 @@ pub enum AttachError {
         /// What the assignment says.
         assigned: Identity,
     },
-    /// Head and tail contradict each other.
-    #[error("cannot resume ring: tail {tail} is impossible with head {head}")]
+    /// The consumer's head is further on than any position.
+    #[error("cannot resume ring: head {head} is no position")]
+    Head {
+        /// The consumer's position, as it says.
+        head: u64,
+    },
+    /// Head and tail contradict each other; which of them is wrong cannot be told.
+    #[error("cannot resume ring: head {head} and tail {tail} contradict each other")]
     Positions {
         /// The consumer's position.
         head: u64,

@@ -5,6 +5,7 @@
 
 use super::error::AttachError;
 use super::layout::{Identity, MAGIC, consumer_region, producer_region, supervisor_page};
+use super::position;
 use super::sync::{Bell, Descriptors, Ordering, ReadRegion, WriteRegion};
 
 /// Positions of a ring at one moment.
@@ -102,12 +103,18 @@ impl RingOwner {
         self.snapshot().tail
     }
 
-    /// Checks `head <= tail <= head + slots`. True only while neither side runs, or by luck.
+    /// Checks `head <= tail <= head + slots`. To be called when one side at least is reaped and while its successor is
+    /// not started: then an honest other side cannot make it fail. A producer that runs moves its tail on up to the
+    /// head's end, and the head, which stands, was at or before the tail already; a consumer that runs moves its head
+    /// up to the tail, which stands.
     ///
     /// # Errors
-    /// `Positions` when it is not so: this ring cannot be resumed and needs a successor with a new birth.
+    /// `Head` or `Positions` when it is not so: this ring cannot be resumed and needs a successor with a new birth.
     pub fn check(&self) -> Result<(), AttachError> {
         let Snapshot { head, tail, .. } = self.snapshot();
+        if head > position::LAST {
+            return Err(AttachError::Head { head });
+        }
         match self.identity.geometry.used(head, tail) {
             Some(_) => Ok(()),
             None => Err(AttachError::Positions { head, tail }),
@@ -124,7 +131,7 @@ impl RingOwner {
     /// two producers would write the same slots.
     ///
     /// # Errors
-    /// `Positions` as [`RingOwner::check`]; then nothing is changed.
+    /// As [`RingOwner::check`]; then nothing is changed.
     pub fn set_generation(&self) -> Result<u64, AttachError> {
         self.check()?;
         let next = self.generation() + 1;

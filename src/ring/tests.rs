@@ -432,6 +432,27 @@ fn a_generation_is_given_out_only_for_possible_positions() {
 }
 
 #[test]
+fn a_head_that_cannot_be_is_found_while_the_producer_runs_and_called_a_head() {
+    let mut ends = Ends::new(SMALL);
+    ends.publish(&["a"]).unwrap();
+    ends.owner.check().unwrap();
+    let fds = ends.owner.consumer_fds().unwrap();
+    let map = WriteRegion::map(fds.consumer_region.as_fd(), 0).unwrap();
+    map.store(consumer_region::HEAD, 2, Ordering::Release);
+    assert!(matches!(
+        ends.owner.check(),
+        Err(AttachError::Positions { head: 2, tail: 1 })
+    ));
+    map.store(consumer_region::HEAD, u64::MAX, Ordering::Release);
+    for refused in [ends.owner.check(), Consumer::attach(&fds).map(drop)] {
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, AttachError::Head { head: u64::MAX }));
+        assert!(refused.to_string().contains("head 18446744073709551615"));
+    }
+    assert!(ends.owner.set_generation().is_err());
+}
+
+#[test]
 fn a_ring_that_was_not_assigned_is_refused() {
     let ends = Ends::new(SMALL);
     let mut assigned = ends.owner.identity();

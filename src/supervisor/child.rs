@@ -15,7 +15,7 @@ use super::node::Node;
 use super::plan::ProcessName;
 use super::restart::{Exit, Restart};
 use crate::ring::AttachError;
-use crate::role::{FromChild, Role, States, ToChild};
+use crate::role::{End, FromChild, Role, States, ToChild};
 use crate::sys::control::{AsyncChannel, Channel, ControlError};
 
 /// A child that is not ready by then is killed and started again.
@@ -31,10 +31,12 @@ pub enum News {
     Ready(ProcessName),
     /// The uplink found device states of the last run.
     Snapshot(States),
-    /// A ring was replaced when its producer was reaped.
+    /// A ring was replaced when one of its ends was reaped.
     Replaced {
         /// Which ring.
         ring: u32,
+        /// Whose end was reaped; the other does not know the new ring yet.
+        reaped: End,
     },
     /// The consumer of a ring found its producer lying.
     Violation {
@@ -160,9 +162,9 @@ impl Keeper {
         while *self.wish.borrow() != Wish::Drain {
             let (exit, ready_for) = self.live().await;
             last = exit;
-            for ring in self.node.reap(&self.name) {
+            for (ring, reaped) in self.node.reap(&self.name) {
                 // The supervisor may be past listening.
-                let _ = self.news.send(News::Replaced { ring }).await;
+                let _ = self.news.send(News::Replaced { ring, reaped }).await;
             }
             self.node.note(&self.name, |state| {
                 state.pid = None;

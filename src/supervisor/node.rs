@@ -14,7 +14,7 @@ use super::report::{ProcessReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
 use crate::config::{Config, Input};
 use crate::ring::{AttachError, RingFds, RingOwner};
-use crate::role::{Assignment, Duty, End, RingAssignment, Role, States, exit};
+use crate::role::{Assignment, Duty, End, Purpose, RingAssignment, Role, States, exit};
 use crate::stats::{self, Stats, SupervisorMetric};
 use crate::sys::{clock, region};
 use crate::table;
@@ -84,12 +84,43 @@ struct Ring {
     plan: RingPlan,
     birth: Cell<u64>,
     owner: RefCell<RingOwner>,
+    parked: RefCell<Option<Parked>>,
+}
+
+/// The owner of a ring that was replaced while somebody whom it does not trust still had it.
+struct Parked {
+    /// Kept for what dropping it does: its bells close.
+    _owner: RingOwner,
+    /// Whose ends it waits for.
+    until: Vec<End>,
 }
 
 impl Ring {
-    /// Makes way for a new producer; the borrow ends here, so that the ring can be replaced if it cannot go on.
-    fn next_generation(&self) -> Result<u64, AttachError> {
-        self.owner.borrow().set_generation()
+    /// Makes way for the successor of an end that was reaped; the borrow ends here, so that the ring can be replaced
+    /// if it cannot go on.
+    fn succeed(&self, end: End) -> Result<(), AttachError> {
+        let owner = self.owner.borrow();
+        match end {
+            End::Producer => owner.set_generation().map(drop),
+            End::Consumer => owner.check(),
+        }
+    }
+
+    /// An end was reaped: what was parked until then goes.
+    fn unpark(&self, reaped: End) {
+        let mut parked = self.parked.borrow_mut();
+        parked.take_if(|parked| {
+            parked.until.retain(|&end| end != reaped);
+            parked.until.is_empty()
+        });
+    }
+
+    /// Who is killed when the ring is replaced. The classifier takes a sensor's fresh ring while it runs.
+    fn killed(&self) -> Vec<End> {
+        match self.plan.purpose {
+            Purpose::Sensor => vec![End::Producer],
+            Purpose::Track | Purpose::Alarm | Purpose::Trace => vec![End::Producer, End::Consumer],
+        }
     }
 }
 
@@ -151,6 +182,7 @@ impl Node {
                 plan,
                 birth: Cell::new(birth),
                 owner: RefCell::new(owner),
+                parked: RefCell::default(),
             });
         }
         let page = stats::create().map_err(NodeError::Memory)?;
@@ -375,51 +407,67 @@ impl Node {
         self.stats.heartbeat(clock::monotonic_ns());
     }
 
-    /// Puts the rings of a child that ended in order for its successor: where it wrote, the generation moves on; both
-    /// bells ring, because it may have died between a commit and its bell. Returns the rings that had to be replaced,
-    /// which the other side does not know yet.
-    pub fn reap(&self, name: &ProcessName) -> Vec<u32> {
+    /// Puts the rings of a child that ended in order for its successor: positions that cannot be cost the ring, since
+    /// no successor could resume at them; where it wrote, the generation moves on; both bells ring, because it may have
+    /// died between a commit and its bell. Returns the rings that had to be replaced, which the other side does not
+    /// know yet, and the end that it had of them.
+    pub fn reap(&self, name: &ProcessName) -> Vec<(u32, End)> {
         let mut replaced = Vec::new();
         for ring in &self.rings {
             let Some(end) = ring.plan.end_of(name) else {
                 continue;
             };
-            if end == End::Producer
-                && let Err(violation) = ring.next_generation()
-            {
+            ring.unpark(end);
+            if let Err(violation) = ring.succeed(end) {
                 error!(
                     "ring {} of {name} cannot go on: {violation}",
                     ring.plan.name()
                 );
-                self.replace_ring(ring.plan.number);
-                replaced.push(ring.plan.number);
+                let mut until = ring.killed();
+                until.retain(|&left| left != end);
+                if self.replace(ring, until) {
+                    replaced.push((ring.plan.number, end));
+                }
             }
             ring.owner.borrow().ring_bells();
         }
         replaced
     }
 
-    /// A fresh ring in the place of one that cannot be trusted. What was in it was never answered: devices send again.
+    /// A fresh ring in the place of one whose producer cannot be trusted, and whose ends are being killed. What was in
+    /// it was never answered: devices send again.
     pub fn replace_ring(&self, number: u32) {
-        let Some(ring) = self.rings.get(number as usize) else {
-            return;
-        };
+        if let Some(ring) = self.rings.get(number as usize) {
+            self.replace(ring, ring.killed());
+        }
+    }
+
+    /// The old ring's owner is kept until these ends are reaped: to close a bell waits for whoever holds it up inside the
+    /// kernel, and somebody who runs can do so at will. Whether there is a fresh ring.
+    fn replace(&self, ring: &Ring, until: Vec<End>) -> bool {
         let fresh = self
             .state_dir
             .borrow_mut()
             .next_birth()
             .map_err(NodeError::from)
             .and_then(|birth| {
-                let owner = RingOwner::create(ring.plan.geometry, number, birth)?;
+                let owner = RingOwner::create(ring.plan.geometry, ring.plan.number, birth)?;
                 Ok((birth, owner))
             });
         match fresh {
             Ok((birth, owner)) => {
                 ring.birth.set(birth);
                 self.stats.add(SupervisorMetric::RingsReplaced, 1);
-                *ring.owner.borrow_mut() = owner;
+                let old = ring.owner.replace(owner);
+                // One a ring: an older one that still waits goes now.
+                let parked = (!until.is_empty()).then_some(Parked { _owner: old, until });
+                ring.parked.replace(parked);
+                true
             }
-            Err(error) => error!("cannot replace ring {}: {error}", ring.plan.name()),
+            Err(error) => {
+                error!("cannot replace ring {}: {error}", ring.plan.name());
+                false
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! S2, the ring's part on a real node: somebody who holds the memory of a running ingest scribbles over all of it, again
 //! and again, under load. The sensor gets a fresh ring each time, nothing that was answered is lost, and another sensor
-//! of the same node neither waits nor starts again.
+//! of the same node neither waits nor starts again. The same holds for a dispatcher and a classifier that leave a head
+//! behind at which no successor can resume.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use ringway::supervisor::report::ProcessReport;
 use ringway::sys::region::WriteRegion;
 use serde_json::json;
@@ -23,6 +25,12 @@ use crate::{Form, Outcome, Verdict};
 
 const TAKE_OVERS: u64 = 8;
 const TAKE_OVERS_LONG: u64 = 200;
+
+/// Heads left behind by each consumer.
+const HEADS: u64 = 4;
+const HEADS_LONG: u64 = 50;
+/// Word of a C-region in which the head stands; the layout is part of the contract.
+const HEAD: usize = 0;
 
 /// How long the node may take to find one out and to serve again; far above what a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,11 +75,24 @@ async fn take_overs(form: Form) -> Verdict {
             break;
         }
     }
+    let given_up = |node: &Node| node.figure("classifier", "ringway_ring_violations_total");
+    let replaced = given_up(&stand.node);
+    // Whose head it is, and who writes that ring.
+    let ends = [("dispatcher", "classifier"), ("classifier", "trackers")];
+    let heads = if form.long { HEADS_LONG } else { HEADS };
+    for round in 0..heads * 2 {
+        let (consumer, producer) = ends[round as usize % 2];
+        sleep(Duration::from_millis(200 + chance.below(600))).await;
+        if let Err(what) = leave_head(&stand.node, [consumer, producer], &mut chance).await {
+            wrong.push(format!("head {round}, of {consumer}: {what}"));
+            break;
+        }
+    }
+    if given_up(&stand.node) > replaced {
+        wrong.push("an honest producer was accused of the head of its consumer".into());
+    }
     let answers = bystander.end();
     let after = process(&stand.node, BYSTANDER);
-    let replaced = stand
-        .node
-        .figure("classifier", "ringway_ring_violations_total");
     if after
         .as_ref()
         .map(|process| (process.pid, process.restarts))
@@ -91,6 +112,7 @@ async fn take_overs(form: Form) -> Verdict {
     let counts = BTreeMap::from([
         ("take_overs", json!(rounds)),
         ("rings_given_up", json!(replaced)),
+        ("heads", json!(heads * 2)),
         ("bystander_answers", json!(answers)),
     ]);
     let mut verdict = judge(&check, counts);
@@ -108,7 +130,7 @@ async fn take_over(node: &Node, chance: &mut Chance) -> Result<(), String> {
     let before = process(node, "trackers").and_then(|process| process.pid);
     let found = || node.figure("classifier", "ringway_ring_violations_total");
     let found_before = found();
-    let memory = producer_memory(node)?;
+    let (_, memory) = shared_memory(node, "memfd:ringway-ring-p", ["trackers", "classifier"])?;
     let deadline = Instant::now() + PATIENCE;
     while found() <= found_before {
         if Instant::now() > deadline {
@@ -138,38 +160,76 @@ fn process(node: &Node, instance: &str) -> Option<ProcessReport> {
     processes.find(|process| process.instance == instance)
 }
 
-/// The P-region of the ring from the fleet's ingest to the classifier: what both have mapped, opened through the
-/// supervisor, which keeps a descriptor of every ring.
+/// Kills a consumer and leaves a head behind that cannot be, until both ends serve on a fresh ring.
+async fn leave_head(node: &Node, ends: [&str; 2], chance: &mut Chance) -> Result<(), String> {
+    const KIND: &str = "memfd:ringway-ring-c";
+    let before = ends.map(|instance| process(node, instance).and_then(|process| process.pid));
+    let (old, memory) = shared_memory(node, KIND, ends)?;
+    // Stopped first: it would write its own head over this one.
+    if !node.signal(ends[0], Signal::SIGSTOP) {
+        return Err("it does not run".into());
+    }
+    // Beyond every position, or one that a ring could have, but not this one.
+    let near = memory.load(HEAD, Relaxed) + 1_000_000 + chance.below(1 << 40);
+    let head = if chance.below(2) == 0 { u64::MAX } else { near };
+    memory.store(HEAD, head, Relaxed);
+    node.signal(ends[0], Signal::SIGKILL);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let serves = |(instance, before)| {
+            let now = process(node, instance);
+            now.is_some_and(|now| now.pid != before && now.state == "ready")
+        };
+        if ends.into_iter().zip(before).all(serves)
+            && shared_memory(node, KIND, ends).is_ok_and(|(now, _)| now != old)
+        {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Err(format!(
+                "head {head}: no fresh ring, or nobody serves on it"
+            ));
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    if !node.log().contains(&format!("head {head}")) {
+        return Err(format!("the log does not tell of head {head}"));
+    }
+    Ok(())
+}
+
+/// The region of this kind that two processes have mapped, with its inode. It is opened through the supervisor, which
+/// keeps a descriptor of every ring.
 ///
 /// # Errors
 /// Why it cannot be had.
-fn producer_memory(node: &Node) -> Result<WriteRegion, String> {
-    let pid = |instance: &str| {
+fn shared_memory(node: &Node, kind: &str, ends: [&str; 2]) -> Result<(u64, WriteRegion), String> {
+    let maps = |instance: &str| {
         let process = process(node, instance).and_then(|process| process.pid);
-        process.ok_or(format!("no {instance} runs"))
+        mapped(process.ok_or(format!("no {instance} runs"))?, kind)
     };
-    let classifier = mapped(pid("classifier")?)?;
-    let ingest = mapped(pid("trackers")?)?;
+    let (one, other) = (maps(ends[0])?, maps(ends[1])?);
     let folder = std::fs::read_dir(format!("/proc/{}/fd", node.pid()));
     let folder = folder.map_err(|why| format!("cannot see what the supervisor has open: {why}"))?;
     for entry in folder.flatten() {
-        let inode = std::fs::metadata(entry.path()).map(|data| data.ino());
-        if inode.is_ok_and(|inode| classifier.contains(&inode) && ingest.contains(&inode)) {
+        let Ok(inode) = std::fs::metadata(entry.path()).map(|data| data.ino()) else {
+            continue;
+        };
+        if one.contains(&inode) && other.contains(&inode) {
             let file = File::options().read(true).write(true).open(entry.path());
             let file = file.map_err(|why| format!("cannot open the memory of a ring: {why}"))?;
-            return WriteRegion::map(file.as_fd(), 0).map_err(|why| why.to_string());
+            let region = WriteRegion::map(file.as_fd(), 0).map_err(|why| why.to_string())?;
+            return Ok((inode, region));
         }
     }
     Err("cannot find the memory of a ring".into())
 }
 
-/// Inodes of the P-regions that a process has mapped.
-fn mapped(pid: u32) -> Result<BTreeSet<u64>, String> {
+/// Inodes of the regions of a kind that a process has mapped.
+fn mapped(pid: u32, kind: &str) -> Result<BTreeSet<u64>, String> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"));
     let maps = maps.map_err(|why| format!("cannot see the maps of process {pid}: {why}"))?;
-    let rings = maps
-        .lines()
-        .filter(|line| line.contains("memfd:ringway-ring-p"));
+    let rings = maps.lines().filter(|line| line.contains(kind));
     // Address, access, offset, device, inode, name.
     let inodes = rings.filter_map(|line| line.split_whitespace().nth(4)?.parse().ok());
     Ok(inodes.collect())
