@@ -90,13 +90,13 @@ pub fn run(bytes: &[u8]) -> Seen {
     })
 }
 
-/// Where the consumer stands: at the beginning, after a few laps, or far on, up to where positions end. A head of its own
-/// beyond is not tried: no consumer attaches there.
+/// Where the consumer stands: at the beginning, after a few laps, or far on, up to half of where positions end. A head
+/// beyond that end is not tried: no consumer attaches there.
 fn head(step: &Step) -> u64 {
     match step.a % 3 {
         0 => 0,
         1 => step.v % 4096,
-        // Positions have 62 bits: half of them leaves room for what is published on.
+        // Positions end at 2^62: half of that leaves room for what is published on.
         _ => step.v >> 3,
     }
 }

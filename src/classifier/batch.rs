@@ -59,6 +59,17 @@ pub struct Awaited {
     pub until: Until,
 }
 
+impl Awaited {
+    /// An event that must be safe.
+    pub fn safe(device: DeviceId, event: EventId) -> Awaited {
+        Awaited {
+            device,
+            event,
+            until: Until::Safe,
+        }
+    }
+}
+
 /// How far an event must have come before a message that waits for it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {

@@ -1,10 +1,9 @@
 //! Who waits for what: the records on the uplink's ring whose outcome is not known yet, and the messages that are
 //! answered by them. Pure bookkeeping; ring and answer tables are read and written by the caller.
 //!
-//! Promises: a message is accepted when all of its records have an outcome and those that bind it are accepted, refused as
-//! soon as one of these is, and answered once. A record's
-//! slot is kept ([`Custody::hold`]) until its outcome was passed on, so that a successor of this process finds all that
-//! was not. Bounded by the slots of the uplink's ring.
+//! Promises: a message is accepted when all of its records have an outcome and those that bind it are accepted, refused
+//! as soon as one of these is, and answered once. A record's slot is kept ([`Custody::hold`]) until its outcome was
+//! passed on, so that a successor of this process finds all that was not. Bounded by the slots of the uplink's ring.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -5,7 +5,7 @@ use crate::ring::Outcome;
 use crate::stats::ClassifierMetric as Metric;
 use crate::sys::fail::{self, Point};
 
-use super::super::batch::{Awaited, Until};
+use super::super::batch::Awaited;
 use super::super::custody::Record;
 use super::super::state::Owed;
 use super::{Pipeline, switch};
@@ -137,11 +137,7 @@ impl Pipeline {
             let idle = |owed: &&Owed| !self.custody.is_in_flight(owed.id);
             let events = state.memory.owed.iter().filter(idle);
             let device = state.public.device;
-            waiting.extend(events.map(|owed| Awaited {
-                device,
-                event: owed.id,
-                until: Until::Safe,
-            }));
+            waiting.extend(events.map(|owed| Awaited::safe(device, owed.id)));
         }
         for event in waiting {
             if !self.send(&[event], None, now_ns) {

@@ -29,12 +29,7 @@ impl Pipeline {
             message.events = events;
         }
         for (device, event) in std::mem::take(&mut self.batch.loose) {
-            let loose = Awaited {
-                device,
-                event,
-                until: Until::Safe,
-            };
-            self.send(&[loose], None, now_ns);
+            self.send(&[Awaited::safe(device, event)], None, now_ns);
         }
         fail::pass(Point::ClassifierAlarms);
         self.commit_updates(now_ns);

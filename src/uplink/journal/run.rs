@@ -1,10 +1,10 @@
 //! How the runs of the node ended, and the open alarms that are written again after one that did not end in order.
 //!
-//! A run is named by the birth of its alarm ring. Three rows of `meta` say all: `run` is the last run that owed no repeats
-//! any more, `doubt` the last one that began with repeats, `ended` the last one that ended with everything taken in, in
-//! the journal and in the snapshot. A run that
-//! finds `ended` to be `run` begins on what its predecessor left in order; any other owes the cloud every open alarm
-//! once more, under its old id, because a crash may have taken from others what the journal took for delivered.
+//! A run is named by the birth of its alarm ring. Three rows of `meta` say all: `run` is the last run that owed no
+//! repeats any more, `doubt` the last one that began with repeats, `ended` the last one that ended with everything taken
+//! in, in the journal and in the snapshot. A run that finds `ended` to be `run` begins on what its predecessor left in
+//! order; any other owes the cloud every open alarm once more, under its old id, because a crash may have taken from
+//! others what the journal took for delivered.
 //!
 //! Repeats are written in small batches, so that new alarms never wait for them. A run that is killed in between, or
 //! that finds no room, leaves `run` as it was: its successor begins with the repeats again.
