@@ -54,7 +54,7 @@ pub enum Verb {
     Demo(demo::Demo),
     /// Read messages of a protocol on standard input and print them as JSON
     Decode {
-        /// The protocol: jt808 or nmea
+        /// The protocol, such as jt808, teltonika, gt06, nmea or auto
         protocol: String,
     },
     /// Show how a running node is doing

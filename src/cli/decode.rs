@@ -61,6 +61,8 @@ enum LineError {
     Text,
     #[error("{0} does not travel over http")]
     Http(&'static str),
+    #[error("request is not a JSON object with method, url, headers and body")]
+    Request,
     #[error("message is incomplete")]
     Incomplete,
     #[error("{0}")]
@@ -133,10 +135,13 @@ fn payload(protocol: Protocol, line: &[u8]) -> Result<Vec<u8>, LineError> {
     if let Some(digits) = line.strip_prefix(b"hex:") {
         return unhex(digits.trim_ascii()).ok_or(LineError::Hex);
     }
-    if line.starts_with(b"http:") {
-        return Err(LineError::Http(protocol.name()));
+    if let Some(request) = line.strip_prefix(b"http:") {
+        return match protocol {
+            Protocol::Osmand | Protocol::Auto => http(request).ok_or(LineError::Request),
+            _ => Err(LineError::Http(protocol.name())),
+        };
     }
-    let mut bytes = Vec::with_capacity(line.len() + 1);
+    let mut bytes = Vec::with_capacity(line.len() + 2);
     let mut rest = line.iter();
     while let Some(&byte) = rest.next() {
         bytes.push(match byte {
@@ -149,7 +154,24 @@ fn payload(protocol: Protocol, line: &[u8]) -> Result<Vec<u8>, LineError> {
             byte => byte,
         });
     }
+    if protocol.is_text() {
+        // The end of the input line is the end of the last message.
+        bytes.extend(b"\r\n");
+    }
     Ok(bytes)
+}
+
+/// The bytes of a request that is given as a JSON object.
+fn http(request: &[u8]) -> Option<Vec<u8>> {
+    let request: Json = serde_json::from_slice(request).ok()?;
+    let text = |name: &str| request[name].as_str();
+    let body = text("body").unwrap_or_default();
+    let mut bytes = format!("{} {} HTTP/1.1\r\n", text("method")?, text("url")?);
+    for (name, value) in request["headers"].as_object().into_iter().flatten() {
+        bytes += &format!("{name}: {}\r\n", value.as_str()?);
+    }
+    bytes += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    Some(bytes.into_bytes())
 }
 
 fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
@@ -162,15 +184,7 @@ fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Decodes the messages of one line. What can be read counts; only a line of which nothing can be read is an error.
-fn decode(
-    protocol: Protocol,
-    session: &mut Session,
-    mut bytes: Vec<u8>,
-) -> Result<Json, LineError> {
-    if protocol == Protocol::Nmea {
-        // The end of the input line is the end of the last sentence.
-        bytes.push(b'\n');
-    }
+fn decode(protocol: Protocol, session: &mut Session, bytes: Vec<u8>) -> Result<Json, LineError> {
     let now = Arrival { wall_ms: wall_ms() };
     let mut result = Decoded::default();
     let mut rest = &bytes[..];
@@ -264,12 +278,11 @@ impl Decoded {
     }
 
     fn answer_with(&mut self, protocol: Protocol, answer: &[u8]) {
-        match protocol {
-            Protocol::Jt808 => {
-                let digits = answer.iter().map(|byte| format!("{byte:02x}"));
-                self.answer.extend(digits);
-            }
-            Protocol::Nmea => self.answer.push_str(&String::from_utf8_lossy(answer)),
+        if protocol.is_text() {
+            self.answer.push_str(&String::from_utf8_lossy(answer));
+        } else {
+            let digits = answer.iter().map(|byte| format!("{byte:02x}"));
+            self.answer.extend(digits);
         }
     }
 

@@ -17,7 +17,6 @@ use super::settings::{
 };
 use super::{Config, ConfigError};
 use crate::frame::{DEVICE_RULE, DeviceId};
-use crate::protocol::Protocol;
 
 /// Most sensors of a node: each is a process.
 pub const SENSORS_MAX: usize = 64;
@@ -267,8 +266,9 @@ fn sensor(
                 .ok_or_else(|| source.error(&device.span(), reason()))?;
             Some(device.get_ref().clone())
         }
-        None if s.protocol == Protocol::Nmea => {
-            return Err(missing("device", "NMEA 0183 does not say who reports"));
+        None if s.protocol.is_anonymous() => {
+            let why = format!("{} does not say who reports", s.protocol.name());
+            return Err(missing("device", &why));
         }
         None => None,
     };
@@ -284,7 +284,10 @@ fn sensor(
         device,
         ack: s.ack,
         errors_max: in_range(source, s.errors_max.as_ref(), 16, 1..=u32::MAX)?,
-        jt808_zone_minutes: in_range(source, s.zone_minutes.as_ref(), 480, -720..=840)?,
+        zone_minutes: match &s.zone_minutes {
+            Some(zone) => Some(in_range(source, Some(zone), 0, -720..=840)?),
+            None => None,
+        },
         lenient: s.lenient,
         ring_slots,
         answers_max: in_range(source, s.answers_max.as_ref(), 16_384, 1..=1 << 20)?,

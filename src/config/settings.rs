@@ -60,8 +60,8 @@ pub struct SensorSettings {
     pub ack: Ack,
     /// Unreadable messages after which a connection is closed.
     pub errors_max: u32,
-    /// Offset of JT/T 808 times from UTC, minutes (the standard's is +480).
-    pub jt808_zone_minutes: i32,
+    /// Offset of the devices' times from UTC, minutes, where it is not the protocol's own.
+    pub zone_minutes: Option<i32>,
     /// Accept messages with a wrong checksum.
     pub lenient: bool,
     /// Slots of the sensor's ring, a power of two.

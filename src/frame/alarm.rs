@@ -84,6 +84,15 @@ kinds! {
     Silence "silence" Warning "Nothing heard for too long.",
     FixLost "fix_lost" Info "No position for too long.",
     Custom "custom" Warning "A rule of the user's.",
+    Fall "fall" Critical "The device or who wears it fell.",
+    Temperature "temperature" Warning "A temperature is out of its range.",
+    EngineSpeed "engine_speed" Info "The engine turned too fast.",
+    VehicleFault "vehicle_fault" Warning "The vehicle reports a fault of its own.",
+    PoweredOff "powered_off" Warning "The device was switched off or ran out of power.",
+    SimChanged "sim_changed" Warning "The SIM card was changed or taken out.",
+    LowSpeed "low_speed" Info "Slower than allowed by the device's own rule.",
+    LaneDeparture "lane_departure" Info "The vehicle left its lane.",
+    Unspecified "unspecified" Warning "The device reports an alarm without saying which.",
 }
 
 /// A set of kinds, one bit each.

@@ -108,6 +108,68 @@ impl Fix {
             .then(|| f64::from(self.altitude_mm) / 1e3)
     }
 
+    /// States the position, 1e-7 degree; out of range it stays unstated.
+    pub fn set_position(&mut self, lat_e7: i32, lon_e7: i32) {
+        let stated = Fix {
+            lat_e7,
+            lon_e7,
+            course_cdeg: 0,
+            ..*self
+        };
+        if stated.in_range() {
+            (self.lat_e7, self.lon_e7) = (lat_e7, lon_e7);
+            self.fields.0 |= FixFields::POSITION;
+        }
+    }
+
+    /// States the time, UTC in milliseconds since 1970, and where it comes from.
+    pub fn set_time(&mut self, (time_ms, source): (i64, TimeSource)) {
+        (self.time_ms, self.time_source) = (time_ms, source);
+        self.fields.0 |= FixFields::TIME;
+    }
+
+    /// States the speed over ground, mm/s.
+    pub fn set_speed(&mut self, mm_s: u32) {
+        self.speed_mm_s = mm_s;
+        self.fields.0 |= FixFields::SPEED;
+    }
+
+    /// States the course over ground, 0.01 degree; a full circle is 0, and more stays unstated.
+    pub fn set_course(&mut self, cdeg: u32) {
+        if cdeg <= 36_000 {
+            self.course_cdeg = (cdeg % 36_000) as u16;
+            self.fields.0 |= FixFields::COURSE;
+        }
+    }
+
+    /// States the altitude, mm.
+    pub fn set_altitude(&mut self, mm: i32) {
+        self.altitude_mm = mm;
+        self.fields.0 |= FixFields::ALTITUDE;
+    }
+
+    /// States the count of satellites.
+    pub fn set_satellites(&mut self, count: u8) {
+        self.satellites = count;
+        self.fields.0 |= FixFields::SATELLITES;
+    }
+
+    /// States the accuracy, mm.
+    pub fn set_accuracy(&mut self, mm: u32) {
+        self.accuracy_mm = mm;
+        self.fields.0 |= FixFields::ACCURACY;
+    }
+
+    /// Says whether the receiver vouches for the position; without a position and a time it cannot.
+    pub fn set_valid(&mut self, valid: bool) {
+        let valid = valid && self.fields.has(FixFields::POSITION | FixFields::TIME);
+        if valid {
+            self.fields.0 |= FixFields::VALID;
+        } else {
+            self.fields.0 &= !FixFields::VALID;
+        }
+    }
+
     /// Fixed layout, little-endian, padded with zeros.
     pub fn encode(&self) -> [u8; FIX_BYTES] {
         let mut out = [0; FIX_BYTES];

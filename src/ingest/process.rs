@@ -182,7 +182,7 @@ fn decoding(settings: &SensorSettings, node: &Node) -> protocol::Settings {
     key.update(node.name.as_bytes());
     let key = key.finalize();
     protocol::Settings {
-        zone_minutes: settings.jt808_zone_minutes,
+        zone_minutes: settings.zone_minutes,
         lenient: settings.lenient,
         device: settings
             .device

@@ -18,7 +18,19 @@ impl Tally {
     pub fn new(stats: Stats<IngestMetric>, protocol: Protocol) -> Tally {
         let speaks = match protocol {
             Protocol::Jt808 => IngestMetric::SpeaksJt808,
+            Protocol::Teltonika => IngestMetric::SpeaksTeltonika,
+            Protocol::Gt06 => IngestMetric::SpeaksGt06,
+            Protocol::H02 => IngestMetric::SpeaksH02,
             Protocol::Nmea => IngestMetric::SpeaksNmea,
+            Protocol::Ubx => IngestMetric::SpeaksUbx,
+            Protocol::Gpsd => IngestMetric::SpeaksGpsd,
+            Protocol::Osmand => IngestMetric::SpeaksOsmand,
+            Protocol::Gl200 => IngestMetric::SpeaksGl200,
+            Protocol::Tk103 => IngestMetric::SpeaksTk103,
+            Protocol::Gps103 => IngestMetric::SpeaksGps103,
+            Protocol::Meitrack => IngestMetric::SpeaksMeitrack,
+            Protocol::Ruptela => IngestMetric::SpeaksRuptela,
+            Protocol::Auto => IngestMetric::SpeaksAuto,
         };
         stats.set(speaks, 1);
         Tally {

@@ -463,9 +463,9 @@ impl Tcp {
         }
     }
 
-    /// Remembers to end the epoch of a stream that falls silent; only NMEA 0183 has such.
+    /// Remembers to end the epoch of a stream that falls silent.
     fn watch_silence(&mut self, key: Key, at: ReadAt) {
-        if self.protocol != Protocol::Nmea {
+        if !self.protocol.has_epochs() {
             return;
         }
         if let Some(connection) = self.connections.get(key) {

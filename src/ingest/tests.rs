@@ -42,7 +42,7 @@ fn settings() -> SensorSettings {
         device: None,
         ack: Ack::Safe,
         errors_max: 5,
-        jt808_zone_minutes: 480,
+        zone_minutes: None,
         lenient: false,
         ring_slots: ROOM.slots,
         answers_max: ROOM.answers,

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use self::envelope::{CONTENT_BYTES_MAX, Edition, FLAG, Header, push_answer};
 use self::location::{LOCATION_BYTES, Locations};
 use self::parts::{LongMessage, Progress};
+use super::decoder::Decoder;
 use super::{Arrival, Message, Reject, Settings, Split};
 use crate::frame::{Attribute, AttributeKey, DeviceId, Value, rfc3339_ms};
 
@@ -50,8 +51,10 @@ impl Session {
             long: None,
         }
     }
+}
 
-    pub(super) fn split(&mut self, bytes: &[u8]) -> Split {
+impl Decoder for Session {
+    fn split(&mut self, bytes: &[u8]) -> Split {
         let Some(&first) = bytes.first() else {
             return Split::Incomplete;
         };
@@ -93,10 +96,27 @@ impl Session {
     }
 
     /// Flags alone may close the message before.
-    pub(super) fn is_part(&self, left: &[u8]) -> bool {
+    fn is_part(&self, left: &[u8]) -> bool {
         left.iter().any(|&byte| byte != FLAG)
     }
 
+    fn decode(&mut self, content: &[u8], now: Arrival) -> Result<Message, Reject> {
+        if content.first() == Some(&b'(') {
+            return vendor::text(content);
+        }
+        let mut scratch = [0; CONTENT_BYTES_MAX];
+        let (header, body) = envelope::open(content, &mut scratch, self.settings.lenient)?;
+        if header.encrypted {
+            return Ok(self.refuse(&header, "encrypted", NOT_SUPPORTED, Reject::Encrypted));
+        }
+        if header.part.is_some() {
+            return Ok(self.part(&header, body, now));
+        }
+        Ok(self.body(&header, body, now))
+    }
+}
+
+impl Session {
     /// Text stands in parentheses; a flag in it means that the parenthesis was none.
     fn split_text(&mut self, bytes: &[u8]) -> Split {
         let window = &bytes[..bytes.len().min(TEXT_BYTES_MAX)];
@@ -117,21 +137,6 @@ impl Session {
     fn rubbish(&mut self, consumed: usize, reason: Reject) -> Split {
         self.after_flag = false;
         Split::Rubbish { consumed, reason }
-    }
-
-    pub(super) fn decode(&mut self, content: &[u8], now: Arrival) -> Result<Message, Reject> {
-        if content.first() == Some(&b'(') {
-            return vendor::text(content);
-        }
-        let mut scratch = [0; CONTENT_BYTES_MAX];
-        let (header, body) = envelope::open(content, &mut scratch, self.settings.lenient)?;
-        if header.encrypted {
-            return Ok(self.refuse(&header, "encrypted", NOT_SUPPORTED, Reject::Encrypted));
-        }
-        if header.part.is_some() {
-            return Ok(self.part(&header, body, now));
-        }
-        Ok(self.body(&header, body, now))
     }
 
     /// What a whole body says. Reads all of it before the session changes.
@@ -384,17 +389,6 @@ fn utc_bcd(wall_ms: i64) -> [u8; 6] {
     let text = rfc3339_ms(wall_ms);
     let digits = text.as_bytes();
     [2, 5, 8, 11, 14, 17].map(|at| ((digits[at] & 15) << 4) | (digits[at + 1] & 15))
-}
-
-/// Bytes as hex digits, which is how what only its vendor knows is kept.
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            text.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
-        }
-    }
-    text
 }
 
 /// A vendor's text, bounded.

@@ -5,7 +5,6 @@
 //! gives it early: it learns which sentence is the last of the receiver's cycle and does not wait for the next epoch.
 
 mod epoch;
-mod field;
 mod identity;
 mod sentence;
 mod standard;
@@ -14,20 +13,12 @@ mod vendor;
 use self::epoch::{DateClock, Epoch};
 use self::sentence::{COMMENT, Check, Line};
 use self::standard::{Kind, Part};
+use super::decoder::{Decoder, Mode};
 use super::{Arrival, Message, Reject, Report, Settings, Split};
 use crate::frame::DeviceId;
 
 /// Longest line. The standard says 82 characters, receivers exceed it, some by hundreds.
 pub(super) const MESSAGE_BYTES_MAX: usize = 1024;
-
-/// What a report is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// All sentences of one moment.
-    Epoch,
-    /// One sentence that holds a position.
-    Sentence,
-}
 
 /// State of one stream.
 pub(super) struct Session {
@@ -58,9 +49,11 @@ impl Session {
             last_of_cycle: None,
         }
     }
+}
 
+impl Decoder for Session {
     /// A message ends with its line, or where the next sentence begins: a reset cuts sentences short.
-    pub(super) fn split(&mut self, bytes: &[u8]) -> Split {
+    fn split(&mut self, bytes: &[u8]) -> Split {
         if self.skipping && !bytes.is_empty() {
             return self.skip(bytes);
         }
@@ -95,21 +88,11 @@ impl Session {
     }
 
     /// Ends of lines alone belong to the message before.
-    pub(super) fn is_part(&self, left: &[u8]) -> bool {
+    fn is_part(&self, left: &[u8]) -> bool {
         left.iter().any(|&byte| !is_line_end(byte))
     }
 
-    /// Passes over the rest of a line that was too long.
-    fn skip(&mut self, bytes: &[u8]) -> Split {
-        let end = bytes.iter().position(|&b| is_line_end(b) || b == b'$');
-        self.skipping = end.is_none();
-        match end {
-            Some(0) => self.split(bytes),
-            end => rubbish(end.unwrap_or(bytes.len()), Reject::TooLong),
-        }
-    }
-
-    pub(super) fn decode(&mut self, line: &[u8], now: Arrival) -> Result<Message, Reject> {
+    fn decode(&mut self, line: &[u8], now: Arrival) -> Result<Message, Reject> {
         let sentence = match Line::read(line)? {
             Line::Sentence(sentence) => sentence,
             Line::Identity(device) => {
@@ -146,9 +129,21 @@ impl Session {
         Ok(message)
     }
 
-    pub(super) fn flush(&mut self) -> Option<Message> {
+    fn flush(&mut self) -> Option<Message> {
         let report = self.close()?;
         Some(self.message("epoch", vec![report]))
+    }
+}
+
+impl Session {
+    /// Passes over the rest of a line that was too long.
+    fn skip(&mut self, bytes: &[u8]) -> Split {
+        let end = bytes.iter().position(|&b| is_line_end(b) || b == b'$');
+        self.skipping = end.is_none();
+        match end {
+            Some(0) => self.split(bytes),
+            end => rubbish(end.unwrap_or(bytes.len()), Reject::TooLong),
+        }
     }
 
     fn message(&self, kind: &'static str, reports: Vec<Report>) -> Message {
@@ -163,7 +158,7 @@ impl Session {
     /// Adds a sentence's part to its epoch and gives the reports that are ready.
     fn take(&mut self, part: &Part, now: Arrival) -> Vec<Report> {
         let mut reports = Vec::new();
-        if self.mode == Mode::Sentence {
+        if self.mode == Mode::Message {
             self.clock.follow(&part.facts);
             self.epoch = Epoch::new(now.wall_ms);
             self.epoch.merge(part);

@@ -62,7 +62,19 @@ metrics! {
     IngestMetric of Owner::Child(Role::Ingest);
     "ringway_sensor_protocol" Gauge "1 for the protocol that the sensor speaks." {
         SpeaksJt808 "protocol" = "jt808",
+        SpeaksTeltonika "protocol" = "teltonika",
+        SpeaksGt06 "protocol" = "gt06",
+        SpeaksH02 "protocol" = "h02",
         SpeaksNmea "protocol" = "nmea",
+        SpeaksUbx "protocol" = "ubx",
+        SpeaksGpsd "protocol" = "gpsd",
+        SpeaksOsmand "protocol" = "osmand",
+        SpeaksGl200 "protocol" = "gl200",
+        SpeaksTk103 "protocol" = "tk103",
+        SpeaksGps103 "protocol" = "gps103",
+        SpeaksMeitrack "protocol" = "meitrack",
+        SpeaksRuptela "protocol" = "ruptela",
+        SpeaksAuto "protocol" = "auto",
     }
     "ringway_connections" Gauge "Connections open now." { ConnectionsOpen, }
     "ringway_connections_accepted_total" Counter "Connections accepted." { ConnectionsAccepted, }

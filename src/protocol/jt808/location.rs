@@ -1,11 +1,14 @@
 //! The location body, alone or in a batch: alarms, status, position, items.
 
+use super::super::bytes::hex;
 use super::super::calendar;
 use super::super::{Arrival, Reject, Report, Settings};
 use super::alarm::alarms;
 use super::envelope::Edition;
-use super::hex;
 use crate::frame::{Attribute, AttributeKey, Fix, FixFields, TimeSource, Value};
+
+/// The standard's times are those of Beijing.
+const STANDARD_ZONE_MINUTES: i32 = 480;
 
 /// Bytes of the fixed part.
 pub(super) const LOCATION_BYTES: usize = 28;
@@ -41,7 +44,7 @@ impl Locations {
     pub(super) fn new(edition: Edition, settings: &Settings, now: Arrival) -> Locations {
         Locations {
             edition,
-            zone_minutes: settings.zone_minutes,
+            zone_minutes: settings.zone_minutes.unwrap_or(STANDARD_ZONE_MINUTES),
             recorded: settings.recorded,
             arrival_ms: now.wall_ms,
             vendor_items_left: VENDOR_ITEMS_MAX,
@@ -242,7 +245,7 @@ fn standard_item(id: u8, value: &[u8], attributes: &mut Vec<Attribute>) -> bool 
             attributes.push(Attribute::named("analog_1", high));
             Attribute::named("analog_0", Value::Int(i64::from(number & 0xffff)))
         }
-        (0x30, 1) => Attribute::new(AttributeKey::SignalPercent, int),
+        (0x30, 1) => Attribute::new(AttributeKey::Signal, int),
         _ => return false,
     };
     attributes.push(attribute);

@@ -1,6 +1,7 @@
 //! The sentences of the standard that say where, when, how fast or how well.
 
-use super::{field, vendor};
+use super::super::text;
+use super::vendor;
 use crate::frame::{Attribute, DeviceId};
 
 /// What sentence it is. The number is a bit in an epoch's set.
@@ -134,8 +135,8 @@ impl<'a> Fields<'a> {
 
     /// Latitude and hemisphere, longitude and hemisphere.
     pub(super) fn place(&mut self) -> Option<(i32, i32)> {
-        let lat = field::degrees_e7(self.next(), self.next(), 90);
-        let lon = field::degrees_e7(self.next(), self.next(), 180);
+        let lat = text::degrees_e7(self.next(), self.next(), 90);
+        let lon = text::degrees_e7(self.next(), self.next(), 180);
         lat.zip(lon)
     }
 }
@@ -178,14 +179,14 @@ pub(super) fn read(address: &[u8], text: &[u8]) -> Read {
 
 fn rmc(at: &mut Fields) -> Facts {
     let mut facts = Facts {
-        time_of_day_ms: field::time_of_day_ms(at.next()),
+        time_of_day_ms: text::time_of_day_ms(at.next()),
         ..Facts::default()
     };
     let status = at.next();
     facts.place = at.place();
-    facts.speed_mm_s = field::knots_mm_s(at.next());
-    facts.course_cdeg = field::course_cdeg(at.next());
-    facts.date_days = field::date_days(at.next());
+    facts.speed_mm_s = text::knots_mm_s(at.next());
+    facts.course_cdeg = text::course_cdeg(at.next());
+    facts.date_days = text::date_days(at.next());
     at.skip(2);
     facts.quality = status_quality(status, at.next());
     facts
@@ -193,24 +194,24 @@ fn rmc(at: &mut Fields) -> Facts {
 
 fn gga(at: &mut Fields) -> Facts {
     Facts {
-        time_of_day_ms: field::time_of_day_ms(at.next()),
+        time_of_day_ms: text::time_of_day_ms(at.next()),
         place: at.place(),
         quality: digit(at.next()),
         satellites: small(at.next()),
         hdop_e2: hundredths(at.next()),
-        altitude_mm: field::metres_mm(at.next()),
+        altitude_mm: text::metres_mm(at.next()),
         ..Facts::default()
     }
 }
 
 fn gns(at: &mut Fields) -> Facts {
     Facts {
-        time_of_day_ms: field::time_of_day_ms(at.next()),
+        time_of_day_ms: text::time_of_day_ms(at.next()),
         place: at.place(),
         quality: modes_quality(at.next()),
         satellites: small(at.next()),
         hdop_e2: hundredths(at.next()),
-        altitude_mm: field::metres_mm(at.next()),
+        altitude_mm: text::metres_mm(at.next()),
         ..Facts::default()
     }
 }
@@ -218,20 +219,20 @@ fn gns(at: &mut Fields) -> Facts {
 fn gll(at: &mut Fields) -> Facts {
     Facts {
         place: at.place(),
-        time_of_day_ms: field::time_of_day_ms(at.next()),
+        time_of_day_ms: text::time_of_day_ms(at.next()),
         quality: status_quality(at.next(), at.next()),
         ..Facts::default()
     }
 }
 
 fn vtg(at: &mut Fields) -> Facts {
-    let course_cdeg = field::course_cdeg(at.next());
+    let course_cdeg = text::course_cdeg(at.next());
     at.skip(3);
-    let knots = field::knots_mm_s(at.next());
+    let knots = text::knots_mm_s(at.next());
     at.skip(1);
     Facts {
         course_cdeg,
-        speed_mm_s: knots.or_else(|| field::kmh_mm_s(at.next())),
+        speed_mm_s: knots.or_else(|| text::kmh_mm_s(at.next())),
         ..Facts::default()
     }
 }
@@ -246,8 +247,8 @@ fn gsa(at: &mut Fields) -> Facts {
 }
 
 fn zda(at: &mut Fields) -> Facts {
-    let time_of_day_ms = field::time_of_day_ms(at.next());
-    let mut number = || field::decimal(at.next(), 0);
+    let time_of_day_ms = text::time_of_day_ms(at.next());
+    let mut number = || text::decimal(at.next(), 0);
     let (day, month, year) = (number(), number(), number());
     let date_days = match (year, month, day) {
         (Some(year), Some(month), Some(day)) => super::super::calendar::days(year, month, day),
@@ -295,9 +296,9 @@ fn digit(field: &[u8]) -> Option<u8> {
 }
 
 fn small(field: &[u8]) -> Option<u8> {
-    u8::try_from(field::decimal(field, 0)?).ok()
+    u8::try_from(text::decimal(field, 0)?).ok()
 }
 
 pub(super) fn hundredths(field: &[u8]) -> Option<u32> {
-    u32::try_from(field::decimal(field, 2)?).ok()
+    u32::try_from(text::decimal(field, 2)?).ok()
 }

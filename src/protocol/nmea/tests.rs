@@ -189,7 +189,7 @@ fn across_midnight_the_date_comes_from_the_next_rmc_or_is_counted_on() {
 }
 
 fn fixes_per_sentence(said: &[&str]) -> Vec<Fix> {
-    fixes(&mut Session::new(&recorded(), Mode::Sentence), &lines(said))
+    fixes(&mut Session::new(&recorded(), Mode::Message), &lines(said))
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_line_without_end_is_dropped_and_the_next_one_read() {
 fn a_tracker_may_put_its_id_around_a_sentence() {
     let sentence = line(CYCLE[2]);
     let device = |settings: &Settings, stream: &[u8]| {
-        let mut session = Session::new(settings, Mode::Sentence);
+        let mut session = Session::new(settings, Mode::Message);
         session
             .decode(stream, NOW)
             .map(|message| message.device.map(|id| id.to_string()))
@@ -334,7 +334,7 @@ fn a_tracker_may_put_its_id_around_a_sentence() {
 
 #[test]
 fn an_id_of_its_own_names_the_sentences_after_it() {
-    let mut session = Session::new(&Settings::default(), Mode::Sentence);
+    let mut session = Session::new(&Settings::default(), Mode::Message);
     for login in [
         &b"490154203237518"[..],
         line("PGID,490154203237518").as_bytes(),

@@ -1,6 +1,6 @@
 //! Sentences of vendors: u-blox's position, and what trackers say in the form of a sentence.
 
-use super::field;
+use super::super::text;
 use super::standard::{Facts, Fields, Kind, Part, Read, hundredths, quality, status_quality};
 use crate::frame::{Attribute, AttributeKey, DeviceId, Value};
 
@@ -41,7 +41,7 @@ fn ublox(mut at: Fields) -> Read {
         };
     }
     let mut facts = Facts {
-        time_of_day_ms: field::time_of_day_ms(at.next()),
+        time_of_day_ms: text::time_of_day_ms(at.next()),
         place: at.place(),
         ..Facts::default()
     };
@@ -53,14 +53,14 @@ fn ublox(mut at: Fields) -> Read {
         // No fix, or time only.
         _ => Some(quality::NONE),
     };
-    facts.accuracy_mm = field::metres_mm(at.next()).and_then(|mm| u32::try_from(mm).ok());
+    facts.accuracy_mm = text::metres_mm(at.next()).and_then(|mm| u32::try_from(mm).ok());
     at.skip(1);
-    facts.speed_mm_s = field::kmh_mm_s(at.next());
-    facts.course_cdeg = field::course_cdeg(at.next());
+    facts.speed_mm_s = text::kmh_mm_s(at.next());
+    facts.course_cdeg = text::course_cdeg(at.next());
     at.skip(2);
     facts.hdop_e2 = hundredths(at.next());
     at.skip(2);
-    facts.satellites = field::decimal(at.next(), 0).and_then(|n| u8::try_from(n).ok());
+    facts.satellites = text::decimal(at.next(), 0).and_then(|n| u8::try_from(n).ok());
     place("pubx", facts)
 }
 
@@ -68,17 +68,17 @@ fn ublox(mut at: Fields) -> Read {
 fn tracker_report(mut at: Fields) -> Facts {
     let mut facts = Facts::default();
     if let Some((date, time)) = at.next().split_at_checked(8) {
-        let number = |digits: &[u8]| field::decimal(digits, 0).unwrap_or(0);
+        let number = |digits: &[u8]| text::decimal(digits, 0).unwrap_or(0);
         let (year, month, day) = (number(&date[..4]), number(&date[4..6]), number(&date[6..]));
         facts.date_days = super::super::calendar::days(year, month, day);
-        facts.time_of_day_ms = field::time_of_day_ms(time);
+        facts.time_of_day_ms = text::time_of_day_ms(time);
     }
     facts.quality = status_quality(at.next(), b"");
-    let lat = field::signed_degrees_e7(at.next(), 90);
-    facts.place = lat.zip(field::signed_degrees_e7(at.next(), 180));
-    facts.speed_mm_s = field::knots_mm_s(at.next());
-    facts.course_cdeg = field::course_cdeg(at.next());
-    facts.altitude_mm = field::metres_mm(at.next());
+    let lat = text::signed_degrees_e7(at.next(), 90);
+    facts.place = lat.zip(text::signed_degrees_e7(at.next(), 180));
+    facts.speed_mm_s = text::knots_mm_s(at.next());
+    facts.course_cdeg = text::course_cdeg(at.next());
+    facts.altitude_mm = text::metres_mm(at.next());
     facts
 }
 
@@ -90,8 +90,8 @@ fn gateway(mut at: Fields) -> Read {
     while let Some(name) = at.next_stated() {
         match name {
             b"GPSEX" => facts.quality = status_quality(at.next(), b""),
-            b"D" => facts.date_days = field::date_days(at.next()),
-            b"T" => facts.time_of_day_ms = field::time_of_day_ms(at.next()),
+            b"D" => facts.date_days = text::date_days(at.next()),
+            b"T" => facts.time_of_day_ms = text::time_of_day_ms(at.next()),
             b"La" => lat = signed(at.next(), at.next(), 90),
             b"Lo" => lon = signed(at.next(), at.next(), 180),
             _ => {}
@@ -105,7 +105,7 @@ fn gateway(mut at: Fields) -> Read {
 
 /// Decimal degrees and a hemisphere.
 fn signed(degrees: &[u8], hemisphere: &[u8], degrees_max: i64) -> Option<i32> {
-    let value = field::signed_degrees_e7(degrees, degrees_max)?;
+    let value = text::signed_degrees_e7(degrees, degrees_max)?;
     match hemisphere {
         b"N" | b"E" => Some(value),
         b"S" | b"W" => Some(-value),
@@ -128,7 +128,7 @@ fn inputs(mut at: Fields) -> Read {
     }
     at.skip(4);
     for key in [AttributeKey::PowerV, AttributeKey::BatteryV] {
-        if let Some(mv) = field::decimal(at.next(), 3) {
+        if let Some(mv) = text::decimal(at.next(), 3) {
             let volts = Value::Float(mv as f64 / 1000.0);
             read.attributes.push(Attribute::new(key, volts));
         }
@@ -153,8 +153,8 @@ fn loran(mut at: Fields) -> Facts {
     Facts {
         quality,
         place,
-        speed_mm_s: field::knots_mm_s(at.next()),
-        course_cdeg: field::course_cdeg(at.next()),
+        speed_mm_s: text::knots_mm_s(at.next()),
+        course_cdeg: text::course_cdeg(at.next()),
         ..Facts::default()
     }
 }

@@ -1,9 +1,10 @@
-//! Fields of sentences to numbers in fixed point, without floating point on the way. An empty field is unknown: `None`.
+//! Fields of text messages to numbers in fixed point, without floating point on the way. An empty field is unknown:
+//! `None`.
 
-use super::super::calendar;
+use super::calendar;
 
 /// Milliseconds since midnight of `hhmmss` or `hhmmss.sss`.
-pub(super) fn time_of_day_ms(field: &[u8]) -> Option<u32> {
+pub(in crate::protocol) fn time_of_day_ms(field: &[u8]) -> Option<u32> {
     let (whole, fraction) = field.split_at_checked(6)?;
     let [hour, minute, second] = pairs(whole)?;
     if hour > 23 || minute > 59 || second > 60 {
@@ -18,7 +19,7 @@ pub(super) fn time_of_day_ms(field: &[u8]) -> Option<u32> {
 }
 
 /// Days since 1970 of `ddmmyy`. A year of 80 to 99 is in the last century.
-pub(super) fn date_days(field: &[u8]) -> Option<i64> {
+pub(in crate::protocol) fn date_days(field: &[u8]) -> Option<i64> {
     let [day, month, year] = pairs(field)?;
     let century = if year < 80 { 2000 } else { 1900 };
     calendar::days(century + i64::from(year), i64::from(month), i64::from(day))
@@ -38,7 +39,7 @@ fn pairs(field: &[u8]) -> Option<[u8; 3]> {
 }
 
 /// A number with at most nine digits before the point as `value * 10^scale`, rounded; digits beyond the scale are read.
-pub(super) fn decimal(field: &[u8], scale: u32) -> Option<i64> {
+pub(in crate::protocol) fn decimal(field: &[u8], scale: u32) -> Option<i64> {
     let field = field.trim_ascii();
     let (negative, digits) = match field.split_first()? {
         (b'-', rest) => (true, rest),
@@ -79,7 +80,11 @@ fn digit_value(digit: u8) -> Option<i64> {
 }
 
 /// `ddmm.mmmm` and a hemisphere letter to 1e-7 degrees.
-pub(super) fn degrees_e7(field: &[u8], hemisphere: &[u8], degrees_max: i64) -> Option<i32> {
+pub(in crate::protocol) fn degrees_e7(
+    field: &[u8],
+    hemisphere: &[u8],
+    degrees_max: i64,
+) -> Option<i32> {
     let negative = match hemisphere.trim_ascii() {
         b"N" | b"E" => false,
         b"S" | b"W" => true,
@@ -99,25 +104,25 @@ pub(super) fn degrees_e7(field: &[u8], hemisphere: &[u8], degrees_max: i64) -> O
 }
 
 /// Signed decimal degrees to 1e-7 degrees.
-pub(super) fn signed_degrees_e7(field: &[u8], degrees_max: i64) -> Option<i32> {
+pub(in crate::protocol) fn signed_degrees_e7(field: &[u8], degrees_max: i64) -> Option<i32> {
     let e7 = decimal(field, 7)?;
     (e7.abs() <= degrees_max * 10_000_000).then_some(e7 as i32)
 }
 
 /// Knots to mm/s; a knot is 1852 m/h.
-pub(super) fn knots_mm_s(field: &[u8]) -> Option<u32> {
+pub(in crate::protocol) fn knots_mm_s(field: &[u8]) -> Option<u32> {
     let e6 = decimal(field, 6).filter(|&knots| knots >= 0)?;
     u32::try_from((e6 * 1852 + 1_800_000) / 3_600_000).ok()
 }
 
 /// km/h to mm/s.
-pub(super) fn kmh_mm_s(field: &[u8]) -> Option<u32> {
+pub(in crate::protocol) fn kmh_mm_s(field: &[u8]) -> Option<u32> {
     let e6 = decimal(field, 6).filter(|&kmh| kmh >= 0)?;
     u32::try_from((e6 + 1800) / 3600).ok()
 }
 
 /// Degrees of a course to 0.01 degree below 360.
-pub(super) fn course_cdeg(field: &[u8]) -> Option<u16> {
+pub(in crate::protocol) fn course_cdeg(field: &[u8]) -> Option<u16> {
     let cdeg = decimal(field, 2)?;
     (0..=36_000)
         .contains(&cdeg)
@@ -125,7 +130,7 @@ pub(super) fn course_cdeg(field: &[u8]) -> Option<u16> {
 }
 
 /// Metres to millimetres.
-pub(super) fn metres_mm(field: &[u8]) -> Option<i32> {
+pub(in crate::protocol) fn metres_mm(field: &[u8]) -> Option<i32> {
     i32::try_from(decimal(field, 3)?).ok()
 }
 

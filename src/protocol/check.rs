@@ -1,0 +1,34 @@
+//! Check sums of tracker protocols, under the names of the catalogue of CRC algorithms (reveng.sourceforge.io).
+
+use crc::{CRC_16_ARC, CRC_16_IBM_SDLC, CRC_16_KERMIT, Crc, Table};
+
+/// CRC-16/ARC, also called CRC-16/IBM: Teltonika.
+pub(super) fn crc16_arc(bytes: &[u8]) -> u16 {
+    static CRC: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_ARC);
+    CRC.checksum(bytes)
+}
+
+/// CRC-16/X-25, also called CRC-ITU: GT06.
+pub(super) fn crc16_x25(bytes: &[u8]) -> u16 {
+    static CRC: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_IBM_SDLC);
+    CRC.checksum(bytes)
+}
+
+/// CRC-16/KERMIT: Ruptela.
+pub(super) fn crc16_kermit(bytes: &[u8]) -> u16 {
+    static CRC: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_KERMIT);
+    CRC.checksum(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The check values of the catalogue.
+    #[test]
+    fn the_catalogue_agrees() {
+        assert_eq!(crc16_arc(b"123456789"), 0xbb3d);
+        assert_eq!(crc16_x25(b"123456789"), 0x906e);
+        assert_eq!(crc16_kermit(b"123456789"), 0x2189);
+    }
+}
