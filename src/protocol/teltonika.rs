@@ -259,14 +259,6 @@ fn imei(name: &[u8]) -> Option<DeviceId> {
     digits.then(|| DeviceId::new(name))?
 }
 
-/// A number of one to eight bytes.
-fn number(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .take(8)
-        .fold(0, |number, &byte| number << 8 | u64::from(byte))
-}
-
 /// A count or id of one byte, or of two.
 fn narrow_or_wide(reader: &mut Reader, wide: bool) -> Option<u16> {
     match wide {

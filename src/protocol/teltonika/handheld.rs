@@ -1,9 +1,9 @@
 //! Codec 7, of the handheld GH3000: what a record holds, its masks say.
 
-use super::super::bytes::Reader;
+use super::super::bytes::{Reader, number};
 use super::super::{Reject, Report};
+use super::io;
 use super::record::{Records, kmh_mm_s};
-use super::{io, number};
 use crate::frame::{AlarmKind, AttributeKey};
 
 pub(super) const CODEC: u8 = 0x07;

@@ -4,8 +4,7 @@
 //! is kept under its number.
 
 use super::super::Report;
-use super::super::bytes::hex;
-use super::number;
+use super::super::bytes::{hex, number};
 use super::record::{Element, kmh_mm_s};
 use crate::frame::{AlarmKind, Attribute, AttributeKey, Value};
 
