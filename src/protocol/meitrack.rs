@@ -215,16 +215,13 @@ impl Session {
         match envelope.command {
             b"AAA" => self.report(envelope, envelope.body, now),
             // What it says when a stored report was deleted: how many are left, and the next one.
-            b"AFF" => match envelope.body.iter().position(|&byte| byte == b',') {
-                Some(comma) => {
-                    let mut message = self.report(envelope, &envelope.body[comma + 1..], now);
-                    if !message.reports.is_empty() {
-                        message.answer_when_safe = envelope.delete(1);
-                    }
-                    message
+            b"AFF" => {
+                let mut message = self.text(envelope, now);
+                if !message.reports.is_empty() {
+                    message.answer_when_safe = envelope.delete(1);
                 }
-                None => result(envelope),
-            },
+                message
+            }
             b"CCC" => self.batch(
                 envelope,
                 binary::fixed(envelope.body, &self.settings, now),
@@ -242,13 +239,25 @@ impl Session {
                 message
             }
             b"AAC" => envelope.message("heartbeat"),
-            _ if is_text(envelope.body) => result(envelope),
+            _ if is_text(envelope.body) => self.text(envelope, now),
             _ => {
                 let mut message = envelope.message("unknown");
                 message.refused = Some(Reject::UnknownKind);
                 message
             }
         }
+    }
+
+    /// A report under another name, or after a number; else what the device says to a command.
+    fn text(&self, envelope: &Envelope, now: Arrival) -> Message {
+        let after_number = envelope.body.splitn(2, |&byte| byte == b',').nth(1);
+        for body in [Some(envelope.body), after_number].into_iter().flatten() {
+            let message = self.report(envelope, body, now);
+            if !message.reports.is_empty() {
+                return message;
+            }
+        }
+        result(envelope)
     }
 
     fn report(&self, envelope: &Envelope, body: &[u8], now: Arrival) -> Message {

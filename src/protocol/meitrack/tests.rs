@@ -168,6 +168,11 @@ fn a_stored_report_is_deleted_when_it_is_safe() {
     assert_eq!(message.reports.len(), 1);
     let answer = String::from_utf8(message.answer_when_safe).unwrap();
     assert!(answer.starts_with("@@A27,490154203237518,AFF,1*"));
+    let message = read_one(&wire("A10", FIELDS.as_bytes()));
+    assert_eq!(
+        (message.reports.len(), message.answer_when_safe.len()),
+        (1, 0)
+    );
     let message = read_one(&wire("AFF", b"OK"));
     assert_eq!((message.kind, message.answer_now.len()), ("result", 0));
 }
