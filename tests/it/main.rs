@@ -11,6 +11,7 @@ mod delivery;
 mod demo;
 mod dispatched;
 mod dispatcher;
+mod documents;
 mod drive;
 mod exposition;
 mod fail_points;
