@@ -115,7 +115,7 @@ impl Session {
         let mut message = Message::new("login", self.device);
         let kind = rest.first_chunk::<2>().map(|kind| hex(kind));
         message.state_named("terminal_type", kind);
-        push_answer(&mut message.answer_now, false, 0x01, &[], packet.serial);
+        self.answer(&mut message.answer_now, packet, Answer::Same);
         Ok(message)
     }
 
@@ -132,12 +132,8 @@ impl Session {
             Kind::Wifi { .. } => ("wifi", bare.read(&self.clock(now))?),
         };
         let mut message = Message::new(kind, self.device);
-        let reported = reading.finish(&mut message);
-        let answer = match reported {
-            true => &mut message.answer_when_safe,
-            false => &mut message.answer_now,
-        };
-        bare.push_answer(answer);
+        bare.push_answer(&mut message.answer_now);
+        reading.finish(&mut message);
         Ok(message)
     }
 
@@ -146,9 +142,9 @@ impl Session {
         let (kind, answer, reading) = match packet.number {
             0x8a => return self.time(packet, now),
             0x2a => return self.address(packet),
-            number => match read(packet, &self.clock(now)) {
+            _ => match read(packet, &self.clock(now)) {
                 Some(read) => read,
-                None => return self.refuse(packet, "unknown", Reject::UnknownKind, number),
+                None => return self.refuse(packet),
             },
         };
         let Some(mut reading) = reading else {
@@ -160,12 +156,8 @@ impl Session {
         };
         self.raise_terminal_alarm(&mut reading, kind == "alarm");
         let mut message = Message::new(kind, self.device);
-        let reported = reading.finish(&mut message);
-        let out = match reported {
-            true => &mut message.answer_when_safe,
-            false => &mut message.answer_now,
-        };
-        self.answer(out, packet, answer);
+        self.answer(&mut message.answer_now, packet, answer);
+        reading.finish(&mut message);
         message
     }
 
@@ -211,13 +203,19 @@ impl Session {
         message
     }
 
-    /// A kind that is not known: what has the short form may wait for an answer, except answers to commands.
-    fn refuse(&self, packet: &Packet, kind: &'static str, reject: Reject, number: u8) -> Message {
+    /// A message that is not read. What has the short form may wait for an answer, except answers to commands; parts
+    /// of a recording are asked for one by one.
+    fn refuse(&self, packet: &Packet) -> Message {
+        let (kind, reject, answer) = match packet.number {
+            0x41 => ("media", Reject::Part, Answer::Same),
+            0x35 | 0x36 => ("media", Reject::Part, Answer::None),
+            0x80..=0x82 => ("unknown", Reject::UnknownKind, Answer::None),
+            _ if packet.long => ("unknown", Reject::UnknownKind, Answer::None),
+            _ => ("unknown", Reject::UnknownKind, Answer::Short),
+        };
         let mut message = Message::new(kind, self.device);
         message.refused = Some(reject);
-        if !packet.long && !matches!(number, 0x80..=0x82) {
-            self.answer(&mut message.answer_now, packet, Answer::Short);
-        }
+        self.answer(&mut message.answer_now, packet, answer);
         message
     }
 }
@@ -248,6 +246,11 @@ fn read(packet: &Packet, clock: &Clock) -> Option<Read> {
         0x16 | 0x26 | 0x27 | 0x32 | 0x39 | 0xa4 => ("alarm", Answer::Short, location()),
         0xa3 if content.len() >= place::PLACE_BYTES => ("alarm", Answer::Short, location()),
         0xa3 => ("status", Answer::Short, status::lock(content)),
+        0x19 if content.len() > 17 && place::has_time(content) => (
+            "cells",
+            Answer::None,
+            surroundings::counted_cells(content, clock),
+        ),
         0x19 => ("alarm", Answer::Short, surroundings::status(content)),
         0xa5 => ("alarm", Answer::Short, surroundings::alarm(content)),
         0xa9 => ("alarm", Answer::Short, around()),

@@ -18,8 +18,7 @@ pub(super) fn diagnosis(content: &[u8], clock: &Clock) -> Option<Reading> {
     let mut reading = Reading::default();
     let mut reader = Reader(content);
     reading.set_time(clock, reader.array()?);
-    let ignition = reader.u8()? != 0;
-    reading.report.state(AttributeKey::Ignition, Some(ignition));
+    reading.ignition = Some(reader.u8()? != 0);
     let list = reader.take(reader.len().saturating_sub(DIAGNOSIS_TAIL_BYTES))?;
     for pair in list.split(|&byte| byte == b',').take(VALUES_MAX) {
         let Some(at) = pair.iter().position(|&byte| byte == b'=') else {
@@ -124,7 +123,7 @@ fn state(id: u16, value: &[u8], reading: &mut Reading) -> Option<()> {
             report.state(AttributeKey::Motion, Some(moving));
         }
         0x0002 => report.state(AttributeKey::Armed, Some(reader.u8()? != 0)),
-        0x0004 => report.state(AttributeKey::Ignition, Some(reader.u8()? != 0)),
+        0x0004 => reading.ignition = Some(reader.u8()? != 0),
         0x0005 => set_power(reading, reader.u16()?),
         0x0007 => report.state(AttributeKey::Charging, Some(reader.u8()? != 0)),
         _ => {

@@ -12,7 +12,7 @@ use super::status::{
     set_battery, set_charge, set_power,
 };
 use super::{modules, terminal_id};
-use crate::frame::AttributeKey;
+use crate::frame::{AlarmKind, AttributeKey};
 
 /// Bytes of the terminal's id.
 const ID_BYTES: usize = 8;
@@ -66,6 +66,7 @@ pub(super) fn read(number: u8, content: &[u8], clock: &Clock) -> Option<Reading>
             (reading.network.read_cell(rest, LONG)).and_then(|()| upload(rest, &mut reading))
         }
         (0xa2, _) => working_hours(rest, &mut reading),
+        (0x22, _) if rest.len() == 24 => with_climate(rest, &mut reading),
         _ => usual(rest, &mut reading),
     };
     Some(reading)
@@ -127,35 +128,34 @@ fn odometer(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
 /// Ignition, why it is sent, whether it was stored, and a distance that not all have.
 fn upload(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
     let [ignition, mode, stored] = rest.array()?;
+    reading.ignition = Some(ignition != 0);
     let report = &mut reading.report;
     report.backlog = stored != 0;
-    report.state(AttributeKey::Ignition, Some(ignition != 0));
     report.state(AttributeKey::Event, Some(mode));
     odometer(rest, reading)
 }
 
 /// 0x22, 0x2d and others: a cell, then the upload.
 fn usual(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
-    // With a wide cell and a sensor for the climate; no other has that length.
-    if rest.len() == 24 {
-        reading.network.read_cell(rest, WIDE)?;
-        upload(rest, reading)?;
-        rest.skip(4)?;
-        let sign_and_size = rest.u16()?;
-        let size = hundredths(sign_and_size & 0x7fff);
-        let celsius = if sign_and_size & 0x8000 == 0 {
-            size
-        } else {
-            -size
-        };
-        let humidity = rest.u16().map(hundredths);
-        let report = &mut reading.report;
-        report.state(AttributeKey::TemperatureC, Some(celsius));
-        report.state(AttributeKey::HumidityPercent, humidity);
-        return Some(());
-    }
     reading.network.read_cell(rest, NARROW)?;
     upload(rest, reading)
+}
+
+/// 0x22 with a wide cell and a sensor for the climate.
+fn with_climate(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
+    reading.network.read_cell(rest, WIDE)?;
+    upload(rest, reading)?;
+    // How long the terminal was under way.
+    rest.skip(4)?;
+    let sign_and_size = rest.u16()?;
+    let size = hundredths(sign_and_size & 0x7fff);
+    let negative = sign_and_size & 0x8000 != 0;
+    let celsius = if negative { -size } else { size };
+    let humidity = rest.u16().map(hundredths);
+    let report = &mut reading.report;
+    report.state(AttributeKey::TemperatureC, Some(celsius));
+    report.state(AttributeKey::HumidityPercent, humidity);
+    Some(())
 }
 
 /// A card that was swiped, an alarm, and how long the driver drove.
@@ -164,7 +164,10 @@ fn card_and_driving_time(rest: &mut Reader, reading: &mut Reading) -> Option<()>
     let card = rest
         .u8()
         .and_then(|length| rest.take(usize::from(length)))?;
-    let [_alarm, status] = rest.array()?;
+    let [alarm, status] = rest.array()?;
+    if alarm != 0 {
+        reading.report.momentary.insert(AlarmKind::Unspecified);
+    }
     let driving_time = rest.u16()?;
     let report = &mut reading.report;
     report.state(AttributeKey::DriverId, super::text(card));
@@ -292,8 +295,7 @@ fn cells(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
 /// 0x24 with a GPS part.
 fn powered(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
     reading.network.read_cell(rest, NARROW)?;
-    let ignition = rest.u8()? != 0;
-    reading.report.state(AttributeKey::Ignition, Some(ignition));
+    reading.ignition = Some(rest.u8()? != 0);
     set_power(reading, rest.u16()?);
     set_battery(reading, rest.u16()?);
     Some(())
@@ -316,8 +318,7 @@ fn with_altitude(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
 /// 0x36 with a GPS part: a wide cell, ignition, a driver.
 fn driver_and_battery(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
     reading.network.read_cell(rest, WIDE)?;
-    let ignition = rest.u8()? != 0;
-    reading.report.state(AttributeKey::Ignition, Some(ignition));
+    reading.ignition = Some(rest.u8()? != 0);
     rest.skip(8)?;
     let battery = f64::from(rest.u8()?) / 10.0;
     reading.report.state(AttributeKey::BatteryV, Some(battery));

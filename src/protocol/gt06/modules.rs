@@ -110,7 +110,7 @@ fn attribute(kind: u16, value: &mut Reader, reading: &mut Reading) -> Option<()>
         0x28 => report.state(AttributeKey::Hdop, Some(tenths(value.u8()?))),
         0x2a => report.state(AttributeKey::Doors, Some(value.u8()? & 15)),
         0x2e => {
-            let metres = u32::from_le_bytes(value.array()?);
+            let metres = value.u32()?;
             report.state(AttributeKey::OdometerM, Some(metres));
         }
         _ => return None,

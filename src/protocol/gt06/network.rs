@@ -63,9 +63,9 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Notes a cell; zeros are the place of one that is not heard.
+    /// Notes a cell; zeros are the place of one that is not heard, or of a network that is not known.
     pub(super) fn add_cell(&mut self, cell: Cell) {
-        if cell.lac == 0 && cell.id == 0 || self.cells.len() > LIST_CHARS_MAX {
+        if cell.mcc == 0 || cell.lac == 0 && cell.id == 0 || self.cells.len() > LIST_CHARS_MAX {
             return;
         }
         space(&mut self.cells);
@@ -83,9 +83,10 @@ impl Network {
             let colon = if at == 0 { "" } else { ":" };
             let _ = write!(self.points, "{colon}{byte:02x}");
         }
-        // Strength below zero, as a magnitude.
+        // dBm, by some with its sign, by others without.
         if let Some(signal) = signal {
-            let _ = write!(self.points, ",-{signal}");
+            let dbm = -i16::from((signal as i8).unsigned_abs());
+            let _ = write!(self.points, ",{dbm}");
         }
     }
 

@@ -4,7 +4,6 @@ use super::super::bytes::Reader;
 use super::super::calendar;
 use super::super::{Arrival, Settings};
 use super::reading::Reading;
-use crate::frame::AttributeKey;
 
 /// Bytes of a time.
 pub(super) const TIME_BYTES: usize = 6;
@@ -99,8 +98,7 @@ pub(super) fn set_position(reading: &mut Reading, lat: u32, lon: u32, flags: u16
     fix.set_course(u32::from(flags & 0x3ff) * 100);
     fix.set_valid(flags & flag::FIXED != 0);
     if flags & flag::IGNITION_KNOWN != 0 {
-        let ignition = flags & flag::IGNITION != 0;
-        reading.report.state(AttributeKey::Ignition, Some(ignition));
+        reading.ignition = Some(flags & flag::IGNITION != 0);
     }
 }
 

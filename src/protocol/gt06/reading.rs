@@ -3,7 +3,7 @@
 use super::super::{Message, Report};
 use super::network::Network;
 use super::place::{Clock, TIME_BYTES};
-use crate::frame::{AttributeKey, DeviceId, FixFields};
+use crate::frame::{Attribute, AttributeKey, DeviceId, FixFields};
 
 /// What one message says.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,8 @@ pub(super) struct Reading {
     pub(super) device: Option<DeviceId>,
     /// The terminal's information byte, which tells of alarms too.
     pub(super) terminal: Option<u8>,
+    /// Some messages state it twice; what comes last counts.
+    pub(super) ignition: Option<bool>,
 }
 
 impl Reading {
@@ -30,21 +32,23 @@ impl Reading {
         self.report.fix.set_time(time);
     }
 
-    /// Gives what was read to the message: a report if there is a position or an alarm, else attributes. Returns
-    /// whether it was a report.
-    pub(super) fn finish(mut self, message: &mut Message) -> bool {
+    /// Gives what was read to the message: a report, for which the answer waits, if there is a position or an alarm,
+    /// else attributes.
+    pub(super) fn finish(mut self, message: &mut Message) {
+        if let Some(ignition) = self.ignition {
+            let ignition = Attribute::new(AttributeKey::Ignition, ignition);
+            self.report.attributes.insert(0, ignition);
+        }
         let list = |text: String| (!text.is_empty()).then_some(text);
-        self.report
-            .state(AttributeKey::Cells, list(self.network.cells));
-        self.report
-            .state(AttributeKey::Wifi, list(self.network.points));
+        let Network { cells, points } = self.network;
+        self.report.state(AttributeKey::Cells, list(cells));
+        self.report.state(AttributeKey::Wifi, list(points));
         message.device = self.device.or(message.device);
         let placed = self.report.fix.fields.has(FixFields::POSITION);
         if placed || !self.report.momentary.is_empty() {
-            message.reports.push(self.report);
-            return true;
+            message.hold_answer_for(vec![self.report]);
+        } else {
+            message.attributes.append(&mut self.report.attributes);
         }
-        message.attributes.append(&mut self.report.attributes);
-        false
     }
 }

@@ -8,6 +8,9 @@ use crate::frame::AttributeKey;
 /// The documents' scale of the mobile network's signal ends here.
 const SIGNAL_MAX: u8 = 4;
 
+/// The documents number two languages.
+const LANGUAGE_MAX: u8 = 4;
+
 /// Bits of the information byte.
 mod bit {
     pub(super) const ARMED: u8 = 1;
@@ -20,9 +23,9 @@ mod bit {
 pub(super) fn read_information(reader: &mut Reader, reading: &mut Reading) -> Option<()> {
     let information = reader.u8()?;
     reading.terminal = Some(information);
+    reading.ignition = Some(information & bit::IGNITION != 0);
     let has = |bit: u8| Some(information & bit != 0);
     let report = &mut reading.report;
-    report.state(AttributeKey::Ignition, has(bit::IGNITION));
     report.state(AttributeKey::Charging, has(bit::CHARGING));
     report.state(AttributeKey::Blocked, has(bit::CUT));
     report.state(AttributeKey::Armed, has(bit::ARMED));
@@ -108,6 +111,13 @@ pub(super) fn heartbeat(content: &[u8]) -> Option<Reading> {
         // the last, which is never 0 as the language, is.
         [_, _, low, _, 0] if low > SIGNAL_MAX => {
             read_powered_status(&mut reader, &mut reading)?;
+        }
+        // Or the voltage where others send alarm and language: no language has such a number.
+        [_, _, _, high, low] if low > LANGUAGE_MAX => {
+            read_status(&mut reader, &mut reading)?;
+            let decivolts = u16::from_be_bytes([high & 15, low]);
+            let volts = Some(tenths(decivolts));
+            reading.report.state(AttributeKey::PowerV, volts);
         }
         _ => {
             read_status(&mut reader, &mut reading)?;

@@ -1,12 +1,11 @@
 //! Messages that say where a terminal is only by the cells and access points that it hears.
 
-use super::super::bytes::Reader;
+use super::super::bytes::{Reader, hex};
 use super::network::{LONG, NARROW, WIDE, WIDE_MNC, read_operator};
 use super::place::Clock;
 use super::reading::Reading;
 use super::status::{raise_code, read_alarm, read_status};
 use super::text;
-use crate::frame::AttributeKey;
 
 /// Cells that most of these messages have room for.
 const CELLS: u8 = 7;
@@ -70,15 +69,25 @@ pub(super) fn points(content: &[u8], clock: &Clock) -> Option<Reading> {
     Some(reading)
 }
 
-/// 0x19: a cell and a status; one model sends more cells instead.
+/// 0x19: a cell and a status.
 pub(super) fn status(content: &[u8]) -> Option<Reading> {
     let mut reading = Reading::default();
     let mut reader = Reader(content);
     reading.network.read_cell(&mut reader, NARROW)?;
-    if content.len() <= 17 {
-        read_status(&mut reader, &mut reading)?;
-        read_alarm(&mut reader, &mut reading, false)?;
-    }
+    read_status(&mut reader, &mut reading)?;
+    read_alarm(&mut reader, &mut reading, false)?;
+    Some(reading)
+}
+
+/// 0x19 of one model: a time, a network, a count, cells with signals.
+pub(super) fn counted_cells(content: &[u8], clock: &Clock) -> Option<Reading> {
+    let mut reading = Reading::default();
+    let mut reader = Reader(content);
+    reading.set_time(clock, reader.array()?);
+    let operator = read_operator(&mut reader, false)?;
+    let count = reader.u8()?;
+    let network = &mut reading.network;
+    let _ = network.read_cells(&mut reader, operator, count, NARROW);
     Some(reading)
 }
 
@@ -110,15 +119,12 @@ pub(super) fn beacon(content: &[u8], clock: &Clock) -> Option<Reading> {
     let mut reading = Reading::default();
     let mut reader = Reader(content);
     reading.set_time(clock, reader.array()?);
-    let _signal = reader.u8()?;
-    let address = reader.array()?;
-    let mut heard = super::network::Network::default();
-    heard.add_point(address, None);
-    reading.report.state_named("beacon", Some(heard.points));
-    let id = reader.take(16).map(super::super::bytes::hex);
-    reading.report.state_named("beacon_id", id);
-    reading
-        .report
-        .state(AttributeKey::Event, content.last().copied());
+    let signal = reader.u8()?;
+    let address = hex(reader.take(6)?);
+    let id = reader.take(16).map(hex);
+    let report = &mut reading.report;
+    report.state_named("beacon", Some(address));
+    report.state_named("beacon_id", id);
+    report.state_named("beacon_dbm", Some(signal as i8));
     Some(reading)
 }
