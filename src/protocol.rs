@@ -9,6 +9,7 @@ mod bytes;
 mod calendar;
 mod check;
 mod decoder;
+mod fields;
 mod gl200;
 mod gps103;
 mod gpsd;
