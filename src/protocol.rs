@@ -19,6 +19,7 @@ mod meitrack;
 mod message;
 mod nmea;
 mod osmand;
+mod real;
 mod reject;
 mod ruptela;
 mod teltonika;
