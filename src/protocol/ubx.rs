@@ -245,19 +245,17 @@ impl Session {
         report
     }
 
-    /// The report, if the facts say where the receiver is or that it does not know.
+    /// The report, if the facts say where the receiver is, or when it was that it did not know.
     fn report(&self, facts: &Facts, now: Arrival) -> Option<Report> {
-        if facts.place.is_none() && !facts.is_lost() {
-            return None;
-        }
+        let placed = facts.stated_place().is_some();
         let mut report = Report::default();
-        let fix = &mut report.fix;
         match facts.time_ms {
-            Some(time_ms) => fix.set_time(self.settings.fix_time(time_ms, now)),
-            None if facts.place.is_some() && !self.settings.recorded => {
-                fix.set_time((now.wall_ms, TimeSource::Arrival));
+            Some(time_ms) if placed || facts.is_lost() => {
+                report.fix.set_time(self.settings.fix_time(time_ms, now));
             }
-            None => {}
+            None if placed && self.settings.recorded => {}
+            None if placed => report.fix.set_time((now.wall_ms, TimeSource::Arrival)),
+            _ => return None,
         }
         facts.state(&mut report);
         Some(report)

@@ -97,7 +97,7 @@ pub(super) struct Facts {
     /// Milliseconds since 1970, UTC.
     pub(super) time_ms: Option<i64>,
     /// Latitude and longitude, 1e-7 degree.
-    pub(super) place: Option<(i32, i32)>,
+    place: Option<(i32, i32)>,
     mode: Option<u8>,
     /// Whether the receiver vouches for the position.
     good: Option<bool>,
@@ -160,15 +160,27 @@ impl Facts {
         known.into_iter().filter(|&known| known).count()
     }
 
-    /// Whether the receiver says that it has no position.
+    /// Whether the receiver says that it found no position.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self.mode, Some(mode::NONE | mode::TIME_ONLY))
+    }
+
+    /// The position, unless the receiver has none. One that only takes the time was told where it is: that is stated,
+    /// but it is no fix.
+    pub(super) fn stated_place(&self) -> Option<(i32, i32)> {
+        let good = self.good == Some(true);
+        let has_place = match self.mode {
+            Some(mode::NONE) => false,
+            Some(mode::TIME_ONLY) => good,
+            _ => true,
+        };
+        self.place.filter(|_| has_place)
     }
 
     /// States all but the time.
     pub(super) fn state(&self, report: &mut Report) {
         let fix = &mut report.fix;
-        if let Some((lat_e7, lon_e7)) = self.place.filter(|_| !self.is_lost()) {
+        if let Some((lat_e7, lon_e7)) = self.stated_place() {
             fix.set_position(lat_e7, lon_e7);
             if let Some(mm) = self.altitude_mm {
                 fix.set_altitude(mm);
@@ -186,7 +198,7 @@ impl Facts {
         if let Some(count) = self.satellites {
             fix.set_satellites(count);
         }
-        fix.set_valid(self.good == Some(true));
+        fix.set_valid(self.good == Some(true) && !self.is_lost());
         let hundredths = |value: u16| f64::from(value) / 1e2;
         let dead_reckoning = self.mode == Some(mode::DEAD_RECKONING);
         report.state(AttributeKey::FixMode, self.mode);
@@ -200,7 +212,10 @@ impl Facts {
     }
 
     fn geoid_separation_m(&self) -> Option<f64> {
-        let (above, sea) = self.place.and(self.height_mm).zip(self.altitude_mm)?;
+        let (above, sea) = self
+            .stated_place()
+            .and(self.height_mm)
+            .zip(self.altitude_mm)?;
         Some((f64::from(above) - f64::from(sea)) / 1e3)
     }
 }
@@ -270,7 +285,7 @@ fn pvt(at: Payload) -> Option<Facts> {
         false => None,
     };
     let place = (at.i32(28)?, at.i32(24)?);
-    let has_place = (1..=4).contains(&mode) && at.u8(78)? & 1 == 0;
+    let has_place = at.u8(78)? & 1 == 0;
     Some(Facts {
         time_ms,
         place: has_place.then_some(place),

@@ -136,9 +136,12 @@ fn the_second_is_corrected_by_nanoseconds_of_either_sign() {
 #[test]
 fn without_a_fix_there_is_no_position_and_without_a_valid_date_no_time() {
     let mut payload = pvt(92, 0);
-    (payload[11], payload[20], payload[21]) = (0b01, 0, 0);
+    (payload[20], payload[21]) = (0, 0);
     let fix = only_fix(&ubx(1, 7, &payload));
-    assert_eq!((fix.position_deg(), fix.time()), (None, None));
+    assert_eq!(fix.fields.0 & !FixFields::SATELLITES, FixFields::TIME);
+    payload[11] = 0b01;
+    let reports = feed(&mut session(Mode::Epoch), &ubx(1, 7, &payload), 1000);
+    assert_eq!(reports, []);
     // A position that the receiver does not vouch for.
     let mut payload = pvt(92, 0);
     payload[21] = 0;
@@ -151,6 +154,17 @@ fn without_a_fix_there_is_no_position_and_without_a_valid_date_no_time() {
         feed(&mut session(Mode::Epoch), &ubx(1, 7, &payload), 1000),
         []
     );
+}
+
+#[test]
+fn a_receiver_that_takes_the_time_only_states_its_position_but_has_no_fix() {
+    let mut payload = pvt(92, 0);
+    payload[20] = 5;
+    let fix = only_fix(&ubx(1, 7, &payload));
+    assert!(fix.fields.has(FixFields::POSITION) && !fix.fields.has(FixFields::VALID));
+    payload[21] = 0;
+    let fix = only_fix(&ubx(1, 7, &payload));
+    assert!(!fix.fields.has(FixFields::POSITION) && fix.fields.has(FixFields::TIME));
 }
 
 #[test]
