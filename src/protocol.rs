@@ -20,6 +20,7 @@ mod meitrack;
 mod message;
 mod nmea;
 mod osmand;
+mod real;
 mod reject;
 mod ruptela;
 mod teltonika;
