@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::broker::{self, BrokerError};
 use crate::checker::Check;
-use crate::crew::{self, Protocol, Target};
+use crate::crew::{self, Carrier, Protocol, Target};
 use crate::fleet::{Fleet, FleetError, Options, Progress};
 use crate::replay;
 use crate::roads::{Roads, RoadsError};
@@ -181,9 +181,10 @@ impl Spoken {
 /// Where a runtime listens, as it is told on standard input.
 #[derive(Debug, Deserialize)]
 struct Targets {
-    /// Everything over TCP.
+    /// All that speak over TCP; the name is older than the other protocols.
     #[serde(alias = "tcp")]
-    jt808: String,
+    jt808: Option<String>,
+    /// Those that speak over UDP.
     udp: Option<String>,
     stream: Option<String>,
     mqtt: Option<String>,
@@ -363,10 +364,17 @@ fn prepare(args: &FleetArgs) -> Result<(Options, Roads), CliError> {
 
 /// Points a run at what was told on standard input.
 fn aim(options: &mut Options, targets: Targets) -> Result<(), CliError> {
-    options.target = Target {
-        tcp: resolve(&targets.jt808)?,
-        udp: targets.udp.as_deref().map(resolve).transpose()?,
-    };
+    let connected = |protocol: &Protocol| protocol.carrier() == Carrier::Tcp;
+    match &targets.jt808 {
+        Some(target) => options.target.tcp = resolve(target)?,
+        None if options.protocols.iter().any(connected) => {
+            return Err(CliError::Targets("no target for connections".into()));
+        }
+        None => {}
+    }
+    if let Some(target) = &targets.udp {
+        options.target.udp = Some(resolve(target)?);
+    }
     options.stream = targets.stream.or(options.stream.take());
     options.mqtt = targets.mqtt.or(options.mqtt.take());
     if targets.site.is_some() || targets.node.is_some() {
@@ -596,6 +604,12 @@ mod tests {
             r#"{"jt808":"127.0.0.1:7","stream":"ws://a","site":"s","node":"n","http":"more"}"#;
         aim(&mut options, serde_json::from_str(line).unwrap()).unwrap();
         assert_eq!((options.target.tcp.port(), options.target.udp), (7, None));
+        let line = r#"{"tcp":"127.0.0.1:8","udp":"127.0.0.1:9"}"#;
+        aim(&mut options, serde_json::from_str(line).unwrap()).unwrap();
+        let ports = (options.target.tcp.port(), options.target.udp);
+        assert_eq!((ports.0, ports.1.map(|udp| udp.port())), (8, Some(9)));
+        let nowhere = serde_json::from_str(r#"{"stream":"ws://b"}"#).unwrap();
+        assert!(aim(&mut options, nowhere).is_err());
         assert_eq!(
             (options.stream.as_deref(), options.mqtt),
             (Some("ws://a"), None)
