@@ -62,9 +62,12 @@ impl Tally {
         self.stats.add(IngestMetric::Bytes, bytes as u64);
     }
 
-    /// A message was read.
-    pub fn message(&self) {
+    /// A message was read; `refused`: sound, but not taken.
+    pub fn message(&self, refused: Option<Reject>) {
         self.stats.add(IngestMetric::Messages, 1);
+        if let Some(reason) = refused {
+            self.refused(reason);
+        }
     }
 
     /// A message, or bytes that are none, was not taken.
