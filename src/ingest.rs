@@ -1,7 +1,10 @@
 //! The ingest process: one sensor's bytes in, frames out, answers back.
 
 mod connection;
+mod datagrams;
 mod file;
+mod offence;
+mod peers;
 mod pending;
 mod process;
 mod publishing;
@@ -11,6 +14,7 @@ mod silence;
 mod tally;
 mod tcp;
 mod trace_id;
+mod udp;
 mod wake;
 
 pub use process::{IngestError, run};

@@ -2,19 +2,22 @@
 
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use sha2::{Digest, Sha256};
 
 use super::connection::Connections;
+use super::datagrams::Datagrams;
 use super::file::Replay;
+use super::peers::Peers;
 use super::publishing::Publisher;
 use super::round::Rounds;
 use super::session::Session;
 use super::tally::Tally;
 use super::tcp::Tcp;
+use super::udp::Udp;
 use super::wake::Wake;
 use crate::config::{Input, Node, SensorSettings};
 use crate::frame::DeviceId;
@@ -163,6 +166,23 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                 settings.protocol,
                 decoding,
             )
+            .run()
+        }
+        Input::Udp {
+            peers_max, idle_ms, ..
+        } => {
+            let epoll = epoll()?;
+            let publisher = Publisher::new(producer, settings.ack);
+            let rounds = Rounds::new(&epoll, publisher, wake, tally)?;
+            Udp::new(
+                epoll,
+                Datagrams::new(UdpSocket::from(input))?,
+                Peers::new(peers_max, idle_ms),
+                rounds,
+                limits,
+                settings.protocol,
+                decoding,
+            )?
             .run()
         }
         Input::File { speed, .. } => Replay::new(
