@@ -28,6 +28,7 @@ mod stream;
 mod supervision;
 mod terminal;
 mod tracing;
+mod udp;
 mod uplink;
 mod vectors;
 mod web;
