@@ -10,13 +10,14 @@ use super::document::{
     DispatcherSection, Document, FenceSection, InputKind, NoSubscriber, NodeSection,
     ObserverSection, SensorSection, TraceSection, UplinkSection,
 };
-use super::port::Ports;
+use super::port::{Ports, Transport};
 use super::settings::{
     DispatcherSettings, Fence, Input, JumpRule, Node, ObserverSettings, OverspeedRule, Rules,
     SensorSettings, TraceSettings, UplinkSettings,
 };
 use super::{Config, ConfigError};
 use crate::frame::{DEVICE_RULE, DeviceId};
+use crate::protocol::Protocol;
 
 /// Most sensors of a node: each is a process.
 pub const SENSORS_MAX: usize = 64;
@@ -203,57 +204,7 @@ fn sensor(
             format!("sensor {:?}: {key} is missing: {why}", s.name.get_ref()),
         )
     };
-    let foreign = |present: bool, span: Range<usize>, key: &str, kind: &str| {
-        let reason = format!("{key} has no meaning for input = {kind:?}");
-        if present {
-            Err(source.error(&span, reason))
-        } else {
-            Ok(())
-        }
-    };
-    let span_of = |value: Option<Range<usize>>| value.unwrap_or_default();
-    let input = match s.input {
-        InputKind::Tcp => {
-            foreign(
-                s.path.is_some(),
-                span_of(s.path.as_ref().map(Spanned::span)),
-                "path",
-                "tcp",
-            )?;
-            foreign(
-                s.speed.is_some(),
-                span_of(s.speed.as_ref().map(Spanned::span)),
-                "speed",
-                "tcp",
-            )?;
-            let listen = s
-                .listen
-                .as_ref()
-                .ok_or_else(|| missing("listen", "where devices connect"))?;
-            Input::Tcp {
-                listen: ports.take(source, listen)?,
-                connections_max: in_range(source, s.connections_max.as_ref(), 12_000, 1..=60_000)?,
-                idle_ms: s.idle.map_or(600_000, |idle| idle.0),
-            }
-        }
-        InputKind::File => {
-            foreign(
-                s.listen.is_some(),
-                span_of(s.listen.as_ref().map(Spanned::span)),
-                "listen",
-                "file",
-            )?;
-            let path = s
-                .path
-                .as_ref()
-                .ok_or_else(|| missing("path", "which log to replay"))?;
-            let speed = in_range(source, s.speed.as_ref(), 1.0, 0.0..=1000.0)?;
-            Input::File {
-                path: source.existing_file(path)?,
-                speed,
-            }
-        }
-    };
+    let input = input(source, s, ports, missing)?;
     let device = match &s.device {
         Some(device) => {
             let reason = || {
@@ -274,7 +225,7 @@ fn sensor(
     };
     let ring_slots = in_range(source, s.ring_slots.as_ref(), 8192, 64..=1 << 20)?;
     if !ring_slots.is_power_of_two() {
-        let span = span_of(s.ring_slots.as_ref().map(Spanned::span));
+        let span = s.ring_slots.as_ref().map(Spanned::span).unwrap_or_default();
         return Err(source.error(&span, format!("{ring_slots} is not a power of two")));
     }
     Ok(SensorSettings {
@@ -291,6 +242,61 @@ fn sensor(
         lenient: s.lenient,
         ring_slots,
         answers_max: in_range(source, s.answers_max.as_ref(), 16_384, 1..=1 << 20)?,
+    })
+}
+
+/// Where the bytes of a sensor come from; `missing` makes the error for a key that has to be there.
+fn input(
+    source: &Source,
+    s: &SensorSection,
+    ports: &mut Ports,
+    missing: impl Fn(&str, &str) -> ConfigError,
+) -> Result<Input, ConfigError> {
+    use InputKind::{File, Tcp, Udp};
+    fn span<T>(key: &Option<Spanned<T>>) -> Option<Range<usize>> {
+        key.as_ref().map(Spanned::span)
+    }
+    let only = |kinds: &[InputKind], key: &str, span: Option<Range<usize>>| match span {
+        Some(span) if !kinds.contains(&s.input) => {
+            let reason = format!("{key} has no meaning for input = {:?}", s.input.name());
+            Err(source.error(&span, reason))
+        }
+        _ => Ok(()),
+    };
+    only(&[Tcp, Udp], "listen", span(&s.listen))?;
+    only(&[Tcp], "connections_max", span(&s.connections_max))?;
+    only(&[Udp], "peers_max", span(&s.peers_max))?;
+    only(&[Tcp, Udp], "idle", span(&s.idle))?;
+    only(&[File], "path", span(&s.path))?;
+    only(&[File], "speed", span(&s.speed))?;
+    let mut listen = |transport| {
+        let listen = s.listen.as_ref();
+        let listen = listen.ok_or_else(|| missing("listen", "where devices connect or send to"))?;
+        ports.take(source, transport, listen)
+    };
+    let idle_ms = s.idle.as_ref().map_or(600_000, |idle| idle.get_ref().0);
+    Ok(match s.input {
+        Tcp => Input::Tcp {
+            listen: listen(Transport::Tcp)?,
+            connections_max: in_range(source, s.connections_max.as_ref(), 12_000, 1..=60_000)?,
+            idle_ms,
+        },
+        Udp if s.protocol == Protocol::Osmand => {
+            return Err(missing("input = \"tcp\"", "osmand is HTTP, over TCP only"));
+        }
+        Udp => Input::Udp {
+            listen: listen(Transport::Udp)?,
+            peers_max: in_range(source, s.peers_max.as_ref(), 12_000, 1..=1_000_000)?,
+            idle_ms,
+        },
+        File => {
+            let path = s.path.as_ref();
+            let path = path.ok_or_else(|| missing("path", "which log to replay"))?;
+            Input::File {
+                path: source.existing_file(path)?,
+                speed: in_range(source, s.speed.as_ref(), 1.0, 0.0..=1000.0)?,
+            }
+        }
     })
 }
 

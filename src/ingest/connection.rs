@@ -51,7 +51,7 @@ impl Key {
     }
 }
 
-/// Why a connection ended.
+/// Why a connection ended, or a peer was forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
     /// The device closed it, or the network did.
@@ -62,6 +62,8 @@ pub enum Closed {
     Errors,
     /// It does not read its answers.
     Unread,
+    /// Another one took its place.
+    Displaced,
     /// This process ends.
     Drain,
 }

@@ -174,7 +174,7 @@ impl Replay {
                 }
                 Next::Message { consumed, message } => {
                     self.taken += consumed;
-                    self.tally.message();
+                    self.tally.message(message.refused);
                     Some(message)
                 }
             };

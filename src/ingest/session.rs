@@ -84,6 +84,13 @@ impl Session {
         self.protocol.is_part(&self.kept)
     }
 
+    /// Whether `left`, after which nothing more will come, is the start of a message; an error if it is.
+    pub fn is_cut_off(&mut self, left: &[u8]) -> bool {
+        let cut_off = self.protocol.is_part(left);
+        self.errors_in_a_row = self.errors_in_a_row.saturating_add(cut_off.into());
+        cut_off
+    }
+
     /// Messages refused since the last good one.
     pub fn errors_in_a_row(&self) -> u32 {
         self.errors_in_a_row

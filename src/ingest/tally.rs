@@ -13,6 +13,15 @@ pub struct Tally {
     published: Figures,
 }
 
+/// Why an answer was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// It is longer than what it answers.
+    Longer,
+    /// The kernel did not take it.
+    Unsent,
+}
+
 impl Tally {
     /// Counts on `stats` for a sensor that speaks `protocol`.
     pub fn new(stats: Stats<IngestMetric>, protocol: Protocol) -> Tally {
@@ -52,6 +61,7 @@ impl Tally {
             Closed::Idle => IngestMetric::ClosedIdle,
             Closed::Errors => IngestMetric::ClosedErrors,
             Closed::Unread => IngestMetric::ClosedUnread,
+            Closed::Displaced => IngestMetric::ClosedDisplaced,
             Closed::Drain => IngestMetric::ClosedDrain,
         };
         self.stats.add(metric, 1);
@@ -62,9 +72,12 @@ impl Tally {
         self.stats.add(IngestMetric::Bytes, bytes as u64);
     }
 
-    /// A message was read.
-    pub fn message(&self) {
+    /// A message was read; `refused`: sound, but not taken.
+    pub fn message(&self, refused: Option<Reject>) {
         self.stats.add(IngestMetric::Messages, 1);
+        if let Some(reason) = refused {
+            self.refused(reason);
+        }
     }
 
     /// A message, or bytes that are none, was not taken.
@@ -90,6 +103,42 @@ impl Tally {
         let metric = match why {
             Stall::Ring => IngestMetric::StalledRing,
             Stall::Answers => IngestMetric::StalledAnswers,
+        };
+        self.stats.add(metric, 1);
+    }
+
+    /// A message that found no room was dropped.
+    pub fn dropped(&self, why: Stall) {
+        let metric = match why {
+            Stall::Ring => IngestMetric::DroppedRing,
+            Stall::Answers => IngestMetric::DroppedAnswers,
+        };
+        self.stats.add(metric, 1);
+    }
+
+    /// A datagram came in.
+    pub fn datagram(&self) {
+        self.stats.add(IngestMetric::Datagrams, 1);
+    }
+
+    /// A datagram was dropped unread for what its sender sent before.
+    pub fn delayed_datagram(&self) {
+        self.stats.add(IngestMetric::DatagramsDelayed, 1);
+    }
+
+    /// The kernel has dropped so many datagrams, as it counts: all since the socket was made, modulo 2^32.
+    pub fn lost_datagrams(&self, count: u32) {
+        // The socket is as old as the page, whatever processes came and went.
+        let counted = self.stats.get(IngestMetric::DatagramsKernel) as u32;
+        let more = count.wrapping_sub(counted);
+        self.stats.add(IngestMetric::DatagramsKernel, more.into());
+    }
+
+    /// An answer was not sent.
+    pub fn withheld(&self, why: Withheld) {
+        let metric = match why {
+            Withheld::Longer => IngestMetric::WithheldLonger,
+            Withheld::Unsent => IngestMetric::WithheldUnsent,
         };
         self.stats.add(metric, 1);
     }

@@ -1,5 +1,7 @@
 //! The ingest with real sockets, a real ring and a classifier that is this test.
 
+mod udp;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
