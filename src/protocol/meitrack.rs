@@ -17,7 +17,7 @@ use super::{Arrival, Message, Reject, Report, Settings, Split};
 use crate::frame::{AttributeKey, DeviceId, Fix, FixFields, Value};
 
 /// Longest message. Those of the vendor's documents have up to 1,046 bytes, with a part of a picture 1,100.
-pub(super) const MESSAGE_BYTES_MAX: usize = 2048;
+pub(super) const MESSAGE_BYTES_MAX: usize = 1536;
 
 /// What a message begins with, before its identifier.
 const MARK: &[u8; 2] = b"$$";

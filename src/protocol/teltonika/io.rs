@@ -14,6 +14,10 @@ const VENDOR_ATTRIBUTES_MAX: usize = 64;
 /// A longer value is passed over: lists of beacons heard can have a thousand bytes.
 const VALUE_BYTES_MAX: usize = 128;
 
+/// Attributes that there is room for at first. More than have a standard name, so that the room never doubles in each
+/// record of a message that is made to.
+const ATTRIBUTES_ROOM_MAX: usize = 64;
+
 /// What several values say together.
 #[derive(Default)]
 struct Together {
@@ -27,7 +31,8 @@ struct Together {
 
 /// States what the values of a record say, standard names first.
 pub(super) fn state(elements: &[Element], event: u16, vendor: &mut Vendor, report: &mut Report) {
-    report.attributes.reserve(elements.len() + 4);
+    let room = (elements.len() + 4).min(ATTRIBUTES_ROOM_MAX);
+    report.attributes.reserve(room);
     let older_bus = has_older_bus(elements);
     let mut together = Together::default();
     for &element in elements {
