@@ -521,7 +521,8 @@ fn what_is_not_read_is_named_and_answered_where_an_answer_may_be_waited_for() {
     assert_eq!(refused(&short(0xee, &[1])), (unknown, false));
     assert_eq!(refused(&long(0xee, &[1])), (unknown, true));
     assert_eq!(refused(&short(0x80, &[1])), (unknown, true));
-    assert_eq!(refused(&long(0x41, &[0; 60])), (Some(Reject::Part), false));
+    assert_eq!(refused(&long(0x36, &[0; 60])), (Some(Reject::Part), true));
+    assert_eq!(refused(&long(0x41, &[0; 60])), (None, false));
     let cut = short(0x16, &TIME);
     assert_eq!(refused(&cut), (Some(Reject::Length), false));
 }
