@@ -282,7 +282,8 @@ fn read(packet: &Packet, clock: &Clock, reading: &mut Reading) -> Option<Read> {
             models::logger(content, clock, reading),
         ),
         0xa2 if content.len() == 59 && placed => ("location", Answer::Short, location(reading)),
-        0x36 if !long && content.len() == 48 && placed => {
+        // The upper half is the length of the GPS part; modules never have it there.
+        0x36 if !long && content.len() == 48 && placed && content[6] >> 4 == 12 => {
             ("location", Answer::Short, location(reading))
         }
         0x36 if !long => (
