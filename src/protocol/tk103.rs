@@ -1,14 +1,15 @@
 //! TK103: vehicle trackers, text in parentheses.
 //!
-//! This file holds the session: it cuts messages and says what each command means and what it is answered. Older devices
-//! write everything without separators, newer ones put commas between; both give the same fields in the same order.
+//! This file holds the session: it cuts messages and says what each command means and what it is answered. Older
+//! devices write everything without separators, newer ones put commas between; both give the same fields in the same
+//! order.
 
 mod position;
 
 use super::decoder::Decoder;
 use super::fields::{Fields, printable};
 use super::{Arrival, Message, Reject, Report, Settings, Split};
-use crate::frame::{AlarmKind, Alarms, AttributeKey, DeviceId};
+use crate::frame::{AlarmKind, Alarms, AttributeKey, DeviceId, FixFields, TimeSource};
 
 /// Longest message; settings that a device tells and lists of access points are the longest.
 pub(super) const MESSAGE_BYTES_MAX: usize = 2048;
@@ -180,6 +181,12 @@ impl Session {
             _ => {}
         }
         if placed || !report.momentary.is_empty() {
+            if message.kind == "unknown" {
+                message.kind = "location";
+            }
+            if !report.fix.fields.has(FixFields::TIME) && !self.settings.recorded {
+                report.fix.set_time((now.wall_ms, TimeSource::Arrival));
+            }
             message.hold_answer_for(vec![report]);
         } else {
             message.attributes = report.attributes;
