@@ -207,7 +207,9 @@ impl Reader<'_> {
                 report.state(AttributeKey::BatteryPercent, charge);
                 report.state(AttributeKey::Cells, cells::decimal(mcc, mnc, pairs));
             }
-            [_] => report.state(AttributeKey::BatteryPercent, percent(from)),
+            [_] if percent(from).is_some() => {
+                report.state(AttributeKey::BatteryPercent, percent(from));
+            }
             [mcc, mnc, area, cell, ..] if matches!(fields.get(2), b"VI1" | b"ALRM") => {
                 let pair = std::iter::once((area, cell));
                 report.state(AttributeKey::BatteryPercent, percent(from + 4));

@@ -154,6 +154,8 @@ fn logins_and_handshakes_are_answered() {
     assert_eq!(text(&message.answer_now), "(013912345678AP01HSO)");
     let message = one(&mut session(), "(013912345678BP05000013912345678HSO)");
     assert_eq!(text(&message.answer_now), "(013912345678AP05)");
+    let message = one(&mut session(), "(490154203237518,BP05,150626,095958)");
+    assert_eq!(text(&message.answer_now), "(490154203237518,AP05)");
     let placed = BR00.replace("BR00", "BP05000013912345678");
     let message = one(&mut session(), placed);
     assert!(message.answer_now.is_empty());
@@ -242,6 +244,13 @@ fn charge_vin_and_text_are_attributes() {
         [Value::Text("460-0-9376-8532".into())],
         "hexadecimal"
     );
+}
+
+#[test]
+fn an_id_with_letters_has_twelve_characters() {
+    let message = one(&mut session(), BR00.replace("013912345678", "01391A2B4C5D"));
+    assert_eq!(message.device.unwrap().as_str(), "01391A2B4C5D");
+    assert_eq!(message.reports.len(), 1);
 }
 
 #[test]
