@@ -17,7 +17,7 @@ pub(super) const HEADERS: [&[u8]; 11] = [
 ];
 
 /// Lengths that a message can have.
-pub(super) const LENGTHS: std::ops::RangeInclusive<usize> = 24..=super::MESSAGE_BYTES_MAX;
+pub(super) const LENGTHS: std::ops::RangeInclusive<usize> = 12..=super::MESSAGE_BYTES_MAX;
 
 /// The end of each message.
 pub(super) const END: &[u8] = b"\r\n";
@@ -40,6 +40,12 @@ const LOCATIONS_MAX: u8 = 15;
 /// The mask of reports and events whose first fields are battery and supply. The device's name is beside the point.
 const KNOWN_MASK: u32 = 0x00fc_1fff;
 const NAME_BIT: u32 = 1 << 6;
+
+/// Most positions of such a report, eight minutes of them.
+const POINTS_MAX: u16 = 512;
+
+/// The bit of a heartbeat's mask that puts the sender's id in.
+const HEARTBEAT_ID_BIT: u8 = 1 << 7;
 
 /// The type of reports whose positions are differences.
 const COMPRESSED: u8 = 100;
@@ -100,13 +106,24 @@ impl Header {
         )
     }
 
-    /// Bytes between the length and the sender's id: type and versions.
-    fn before_id(self) -> usize {
+    /// Bytes between the length and the sender's id: type of device, version of protocol and of program, as the mask
+    /// says.
+    fn before_id(self, message: &[u8]) -> usize {
+        let masked = |mask: u8| {
+            let bytes = [1, 2, 2];
+            let stated = bytes.iter().enumerate();
+            stated
+                .map(|(bit, bytes)| usize::from(mask >> bit & 1) * bytes)
+                .sum()
+        };
+        let byte = |at: usize| message.get(at).copied().unwrap_or(0);
         match self {
+            Header::Report { .. } | Header::Event { .. } => masked(byte(7)),
+            Header::Heartbeat => masked(byte(4) >> 1),
             Header::Information => 0,
             // A type of three bytes.
             Header::Login => 7,
-            _ => 5,
+            Header::Crash | Header::Acknowledgement => 5,
         }
     }
 }
@@ -129,21 +146,31 @@ pub(super) fn read(
         return Err(Reject::Checksum);
     }
     let (at, count) = header.length_at();
-    let id = at + count + header.before_id();
-    let device = message
-        .get(id..id + 8)
-        .and_then(device)
-        .ok_or(Reject::Device)?;
+    let id = at + count + header.before_id(message);
+    // A heartbeat may say nothing but that the line is alive.
+    let nameless = header == Header::Heartbeat && message[4] & HEARTBEAT_ID_BIT == 0;
+    let device = match nameless {
+        true => None,
+        false => Some(
+            message
+                .get(id..id + 8)
+                .and_then(device)
+                .ok_or(Reject::Device)?,
+        ),
+    };
+    if matches!(header, Header::Heartbeat) {
+        return Ok(Message::new(name(header), device));
+    }
     let body = message
         .get(id + 8..message.len() - TAIL_BYTES)
         .ok_or(Reject::Length)?;
     let kind = message[4];
-    let mut read = Message::new(name(header), Some(device));
+    let mut read = Message::new(name(header), device);
     match header {
         Header::Report { stored } | Header::Event { stored } => {
             let compressed = header == Header::Report { stored } && kind == COMPRESSED;
             let mut reports = match compressed {
-                true => differences(body, settings, now),
+                true => differences(body, settings, now)?,
                 false => groups(body, settings, now),
             };
             if let Some(newest) = reports.last_mut() {
@@ -260,16 +287,20 @@ fn cell(mut reader: Reader) -> Option<String> {
         Some(u32::from(calendar::bcd(high)?) * 100 + u32::from(calendar::bcd(low)?))
     };
     let (mcc, mnc) = (decimal()?, decimal()?);
-    let (area, cell) = (reader.u16()?, reader.u16()?);
-    (mcc > 0).then(|| format!("{mcc}-{mnc}-{area}-{cell}"))
+    let numbers = [mcc, mnc, reader.u16()?.into(), reader.u16()?.into()];
+    (mcc > 0).then(|| location::cell_name(numbers))
 }
 
 /// Positions a second apart, the first in full, others as differences from the one before.
-fn differences(body: &[u8], settings: &Settings, now: Arrival) -> Vec<Report> {
+fn differences(body: &[u8], settings: &Settings, now: Arrival) -> Result<Vec<Report>, Reject> {
     let mut reports = Vec::new();
     let mut reader = Reader(body);
     // Battery, supply, motion, satellites.
-    let count = reader.skip(5).and_then(|()| reader.u16()).unwrap_or(0);
+    let count = reader.skip(5).and_then(|()| reader.u16());
+    let count = count.ok_or(Reject::Length)?;
+    if count > POINTS_MAX {
+        return Err(Reject::TooLong);
+    }
     let mut point = None;
     for _ in 0..count {
         let Some(next) = Point::next(&mut reader, point) else {
@@ -280,7 +311,7 @@ fn differences(body: &[u8], settings: &Settings, now: Arrival) -> Vec<Report> {
             reports.push(report);
         }
     }
-    reports
+    Ok(reports)
 }
 
 /// A position of a compressed report.
