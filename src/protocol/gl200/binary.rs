@@ -22,6 +22,9 @@ pub(super) const LENGTHS: std::ops::RangeInclusive<usize> = 12..=super::MESSAGE_
 /// The end of each message.
 pub(super) const END: &[u8] = b"\r\n";
 
+/// Bytes of a time.
+const TIME_BYTES: usize = 7;
+
 /// Send time, count number, check and the end.
 const TAIL_BYTES: usize = 13;
 
@@ -173,13 +176,28 @@ pub(super) fn read(
                 true => differences(body, settings, now)?,
                 false => groups(body, settings, now),
             };
-            if let Some(newest) = reports.last_mut() {
-                match header {
-                    Header::Report { .. } => of_report(kind, newest),
-                    _ => of_event(kind, body, newest),
+            let newest = reports.pop();
+            let located = newest.is_some();
+            let mut newest = newest.unwrap_or_default();
+            // What stands before the location is known only for one mask.
+            let mask = Reader(&message[5..]).u32();
+            let known = mask.is_some_and(|mask| mask | NAME_BIT == KNOWN_MASK);
+            match header {
+                Header::Report { .. } => of_report(kind, &mut newest),
+                _ => of_event(kind, body.get(5).copied().filter(|_| known), &mut newest),
+            }
+            if known {
+                supply(body, &mut newest);
+            }
+            if located || !newest.momentary.is_empty() {
+                let sent = Reader(&message[message.len() - TAIL_BYTES..]);
+                if let (false, Some(time_ms)) = (located, time_ms(sent)) {
+                    let utc_ms = time_ms - location::zone_ms(settings);
+                    newest.fix.set_time(settings.fix_time(utc_ms, now));
                 }
-                let mask = Reader(&message[5..]).u32();
-                supply(mask, body, newest);
+                reports.push(newest);
+            } else {
+                read.attributes = newest.attributes;
             }
             for report in &mut reports {
                 report.backlog = stored;
@@ -249,12 +267,11 @@ fn one(group: &[u8], settings: &Settings, now: Arrival) -> Option<Report> {
     let (kmh, tenths) = (reader.u16()?, reader.u8()?);
     let (azimuth, altitude_m) = (reader.u16()?, reader.i16()?);
     let (lon_e6, lat_e6) = (reader.i32()?, reader.i32()?);
-    let year = reader.u16()?;
-    let [month, day, hour, minute, second] = reader.array()?.map(i64::from);
-    if tenths > 9 || azimuth > 360 || !(1990..2100).contains(&year) {
+    let time_ms = time_ms(reader)?;
+    reader.skip(TIME_BYTES)?;
+    if tenths > 9 || azimuth > 360 {
         return None;
     }
-    let time_ms = calendar::time_ms((i64::from(year), month, day), (hour, minute, second))?;
     let mut report = Report::default();
     let fix = &mut report.fix;
     place(fix, lon_e6, lat_e6)?;
@@ -267,6 +284,13 @@ fn one(group: &[u8], settings: &Settings, now: Arrival) -> Option<Report> {
     report.state(AttributeKey::Hdop, dilution);
     report.state(AttributeKey::Cells, cell(reader));
     Some(report)
+}
+
+/// A time: two bytes of year, one each of month, day, hour, minute, second.
+fn time_ms(mut reader: Reader) -> Option<i64> {
+    let year = reader.u16().filter(|year| (1990..2100).contains(year))?;
+    let [month, day, hour, minute, second] = reader.array()?.map(i64::from);
+    calendar::time_ms((i64::from(year), month, day), (hour, minute, second))
 }
 
 /// Longitude and latitude in 1e-6 degree; `None` if there is no such place.
@@ -395,9 +419,8 @@ fn of_report(kind: u8, report: &mut Report) {
     }
 }
 
-/// What the type of an event says; `body` begins with five bytes that all events have.
-fn of_event(kind: u8, body: &[u8], report: &mut Report) {
-    let state = body.get(5).copied();
+/// What the type of an event says, with the first byte of what only this type has.
+fn of_event(kind: u8, state: Option<u8>, report: &mut Report) {
     let alarm = match kind {
         6 => Some(AlarmKind::BatteryLow),
         21 if state == Some(0) => Some(AlarmKind::FixLost),
@@ -419,11 +442,8 @@ fn of_event(kind: u8, body: &[u8], report: &mut Report) {
     report.state(AttributeKey::Event, Some(kind));
 }
 
-/// Charge of the battery and supply in millivolts, motion and satellites, where the mask says that they are there.
-fn supply(mask: Option<u32>, body: &[u8], report: &mut Report) {
-    if mask.map(|mask| mask | NAME_BIT) != Some(KNOWN_MASK) {
-        return;
-    }
+/// Charge of the battery and supply in millivolts, motion and satellites.
+fn supply(body: &[u8], report: &mut Report) {
     let mut reader = Reader(body);
     let charge = reader.u8().filter(|&charge| charge <= 100);
     let volts = reader.u16().map(|mv| f64::from(mv) / 1e3);

@@ -240,6 +240,12 @@ impl Body<'_, '_> {
         if self.model.beacon {
             if end - tail > 3 {
                 report.state(AttributeKey::BatteryPercent, fields.percent(tail + 3));
+                let celsius = Some(fields.get(tail + 6)).filter(|field| field.contains(&b'.'));
+                let celsius = celsius.and_then(|field| text::decimal(field, 2));
+                report.state(
+                    AttributeKey::TemperatureC,
+                    celsius.map(|value| value as f64 / 1e2),
+                );
             }
             return;
         }
@@ -316,6 +322,8 @@ impl Body<'_, '_> {
         let (fields, mut at) = (self.fields, at);
         let mask = fields.hex(self.at(1)).unwrap_or(0);
         if mask & 1 != 0 {
+            // A reading has four digits; the GV200's first editions have one more field before it.
+            at += usize::from(fields.len(at) != 4 && fields.len(at + 1) == 4);
             report.state_named("fuel_sensor", fields.hex(at));
             at += 1;
         }

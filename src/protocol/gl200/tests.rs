@@ -416,6 +416,15 @@ fn an_extended_report_has_sensors_by_its_mask() {
     assert_eq!(value(&wired, "temperature_2_c"), Some(Value::Float(-2.5)));
     let fuel = extended("00000001", "0394");
     assert_eq!(value(&fuel, "fuel_sensor"), Some(Value::Int(0x394)));
+    // As the GV200's document has it: no status word, digital inputs, and one more field before the reading.
+    let many = report(&format!(
+        "+RESP:GTERI,040408,861234567890123,,00000001,,10,1,{GROUP},00,0.0,,,2789,,05,02,,1,0097,{END}"
+    ));
+    let said = |name: &str| value(&many.attributes, name);
+    assert_eq!(said("fuel_sensor"), Some(Value::Int(0x97)));
+    assert_eq!(said("analog_2_v"), Some(Value::Float(2.789)));
+    assert_eq!(said("inputs"), Some(Value::Int(5)));
+    assert_eq!(said("outputs"), Some(Value::Int(2)));
     // Name, address, battery, temperature, humidity.
     let radio = extended("00000100", "1,00,6,2,,003B,PROBE,0A0B0C0D0E0F,3001,-4,36");
     assert_eq!(value(&radio, "temperature_c"), Some(Value::Float(-4.0)));
@@ -529,6 +538,10 @@ const TWO: &str = "2b4253500700fc1fbf006c4501020209560c22384e5a0c034d2f442207000
 const JAMMING: &str = "2b4556542100fc1fbf004c4501020209560c22384e5a0c034d2f4421070201020000010000000c00a037a0fecb027007\
     ea060f093b3a026200011a2b00c20007ea060f0a000000a120d30d0a";
 
+/// Battery low, stored, without a location.
+const BATTERY: &str =
+    "2b4256540600fc1fbf002d4501020209560c22384e5a0c0305000041000e100007ea060f0a000000a18d990d0a";
+
 /// Positions as differences: one in full at 36.0 km/h, 359 degrees; -1.0 km/h, 2 degrees, 150e-6 degree east, 200e-6
 /// south; a second without; 1.0 km/h, 0, 2048e-6 west, 1023e-6 north.
 const COMPRESSED: &str = "2b5253506400fc1fbf00464501020209560c22384e5a0c034d2f442207000462d16700a037a0fecb02706a2fcd1e\
@@ -574,6 +587,15 @@ fn binary_locations_are_found_by_their_shape() {
     let event = decode(&bytes(JAMMING)).unwrap();
     assert_eq!(event.reports[0].momentary, AlarmKind::Jamming.into());
     assert_eq!(event.reports[0].fix.position_deg(), Some((-20.25, 10.5)));
+}
+
+#[test]
+fn a_binary_alarm_without_a_location_is_a_report() {
+    let mut message = decode(&bytes(BATTERY)).unwrap();
+    let report = message.reports.pop().unwrap();
+    assert_eq!(report.momentary, AlarmKind::BatteryLow.into());
+    assert!(report.backlog && !report.fix.fields.has(FixFields::POSITION));
+    assert_eq!(rfc3339_ms(report.fix.time_ms), "2026-06-15T10:00:00.000Z");
 }
 
 #[test]
