@@ -342,6 +342,8 @@ impl Reader<'_> {
         report.fix.set_valid(place::is_valid(fields.get(0)));
         if let Some(word) = status::parse(fields.get(8)) {
             status::state(&mut report, word);
+            // A hundred of these are held at once.
+            report.attributes.shrink_to_fit();
         }
         Some(report)
     }
