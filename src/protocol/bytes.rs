@@ -110,6 +110,19 @@ pub(super) fn io_name(id: u16) -> Cow<'static, str> {
     }
 }
 
+/// The start of a text without the space around it, or of the bytes as hex where they are no text.
+pub(super) fn text_or_hex(bytes: &[u8], characters_max: usize) -> String {
+    let bytes = bytes.trim_ascii();
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    match bytes.iter().all(is_text) {
+        true => {
+            let kept = &bytes[..bytes.len().min(characters_max)];
+            String::from_utf8_lossy(kept).into_owned()
+        }
+        false => hex(&bytes[..bytes.len().min(characters_max / 2)]),
+    }
+}
+
 /// Lower-case hex digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let digits = b"0123456789abcdef";
@@ -124,6 +137,13 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_cut_and_what_is_none_becomes_hex() {
+        assert_eq!(text_or_hex(b" OK\r\n", 128), "OK");
+        assert_eq!(text_or_hex(b"abcdef", 4), "abcd");
+        assert_eq!(text_or_hex(&[0xff, b'a', b'b'], 4), "ff61");
+    }
 
     #[test]
     fn numbered_values_have_a_name_each() {

@@ -81,7 +81,7 @@ impl<'a> Records<'a> {
         self.reports
             .reserve(usize::from(count).min(body.len() / RECORD_BYTES_MIN));
         let mut reader = Reader(body);
-        let mut elements = Vec::new();
+        let mut elements = Vec::with_capacity(64);
         for _ in 0..count {
             self.record(codec, sixteens, &mut reader, &mut elements)
                 .ok_or(Reject::Length)?;
