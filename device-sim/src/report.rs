@@ -1,4 +1,5 @@
-//! What a device reports: one position with its words, in exactly the units that JT/T 808 carries.
+//! What a device reports: one position with its words, in exactly the units that JT/T 808 carries. What other protocols
+//! cannot carry exactly is rounded before ([`crate::crew::Protocol::round`]).
 //!
 //! Everything downstream (encoder, ledger, truth) works on these whole numbers, so there is one value of a position
 //! on both ends and no rounding to argue about.
