@@ -1,6 +1,6 @@
 //! The verdict on a run: what the ledger says must have arrived against what arrived.
 //!
-//! Lost: an answered report means it, and no subscriber got it. Invented: a subscriber got it, and no report that was
+//! Misplaced: a position was pushed that is not the one that was sent. Lost: an answered report means it, and no subscriber got it. Invented: a subscriber got it, and no report that was
 //! sent means it. Where the runtime may rightly have seen a device's reports out of order, or lost its state by a
 //! declared kill of its supervisor, an alarm of the same device and rule that starts at another report of the same
 //! episode counts for it (`shifted`), and after a declared loss it may be missing (`excused`); both are reported.
@@ -131,6 +131,10 @@ pub struct Check {
     pub resent: u64,
     /// Answers that said no.
     pub refused: u64,
+    /// Positions that were pushed otherwise than they were sent.
+    pub misplaced: u64,
+    /// The first of them.
+    pub misplaced_first: Option<String>,
     /// Reports that had to be answered.
     pub kept: u64,
     /// True raises and clears that came, by kind.
@@ -176,6 +180,10 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
         excused: 0,
         resent: book.counts.resent,
         refused: book.counts.refused,
+        misplaced: book.counts.misplaced,
+        misplaced_first: book.misplaced.as_ref().map(|(device, sent, shown)| {
+            format!("{} sent {sent:?} and was {shown:?}", book.crew.id(*device))
+        }),
         kept: book.counts.kept,
         came: BTreeMap::new(),
         kinds_missing: Vec::new(),
@@ -328,7 +336,8 @@ impl Check {
         let tracks = !wanted.tracks || s.tracks_pushed > 0;
         let alarms = !wanted.alarms || (s.alarms_raised > 0 && s.alarms_delivered > 0);
         let traces = !wanted.traces || s.traces > 0;
-        let nothing_wrong = s.lost == 0 && s.invented == 0 && self.file_error.is_none();
+        let true_news = s.lost == 0 && s.invented == 0 && self.misplaced == 0;
+        let nothing_wrong = true_news && self.file_error.is_none();
         let kinds = !wanted.alarms || self.kinds_missing.is_empty();
         let protocols = self.protocols_missing.is_empty();
         let answers = s.frames_sent > 0 && (self.kept == 0 || s.frames_answered > 0);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::crew::{Crew, Protocol};
 use crate::device::{Sent, Way};
-use crate::report::Report;
+use crate::report::{Report, Shown};
 use crate::truth::{Overspeed, Rules};
 
 fn ledger() -> Ledger {
@@ -60,6 +60,14 @@ fn alarm(id: u128, kind: &str, phase: &str, second: u32) -> Value {
     })
 }
 
+/// How the reports of these tests are shown.
+const SHOWN: Shown = Shown {
+    lat: Some(0.0),
+    lon: Some(0.0),
+    speed_mps: Some(0.0),
+    course_deg: Some(0.0),
+};
+
 /// A run with one SOS at second 1, delivered and pushed.
 fn good_run() -> Ledger {
     let ledger = ledger();
@@ -69,7 +77,7 @@ fn good_run() -> Ledger {
     }
     ledger.delivered(&alarm(1, "sos", "raise", 1));
     let at = Instant::now() + Duration::from_millis(5);
-    ledger.tracked("13900000000", 1_700_000_001_000, at, true);
+    ledger.tracked("13900000000", 1_700_000_001_000, &SHOWN, at, true);
     ledger
 }
 
@@ -93,6 +101,25 @@ fn good_run_is_ok_and_counts_both_ends() {
     let members = serde_json::to_value(found).unwrap();
     let members: Vec<&String> = members.as_object().unwrap().keys().collect();
     assert_eq!(members.len(), 13, "{members:?}");
+}
+
+#[test]
+fn position_that_is_shown_elsewhere_is_not_ok() {
+    let ledger = good_run();
+    send(&ledger, 3, Way::Fresh, 0);
+    let lat = Some(0.01);
+    let shown = Shown { lat, ..SHOWN };
+    ledger.tracked(
+        "13900000000",
+        1_700_000_003_000,
+        &shown,
+        Instant::now(),
+        true,
+    );
+    let found = check(&ledger, 1, &wanted());
+    assert_eq!((found.misplaced, found.summary.ok), (1, false));
+    let first = found.misplaced_first.unwrap();
+    assert!(first.starts_with("13900000000 sent"), "{first}");
 }
 
 #[test]
@@ -241,7 +268,9 @@ fn receiver() -> Ledger {
 fn receiver_told(ledger: &Ledger, number: u32) {
     let id = ledger.open().crew.id(0);
     let time_ms = 1_700_000_000_000 + i64::from(number) * 1_000;
-    ledger.tracked(&id, time_ms, Instant::now(), true);
+    let speed_mps = Some(1_000.0 / 36.0);
+    let shown = Shown { speed_mps, ..SHOWN };
+    ledger.tracked(&id, time_ms, &shown, Instant::now(), true);
 }
 
 #[test]
