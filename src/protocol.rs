@@ -90,12 +90,12 @@ impl Protocol {
 
     /// Whether messages do not say who sent them, so that the operator has to.
     pub fn is_anonymous(self) -> bool {
-        matches!(self, Protocol::Nmea | Protocol::Ubx | Protocol::Gpsd)
+        matches!(self, Protocol::Nmea | Protocol::Ubx)
     }
 
     /// Whether what is known of one moment can come in several messages, so that silence ends it.
     pub fn has_epochs(self) -> bool {
-        self.is_anonymous() || self == Protocol::Auto
+        self.is_anonymous() || matches!(self, Protocol::Gpsd | Protocol::Auto)
     }
 
     /// Whether messages and answers are lines or words of text.

@@ -120,9 +120,7 @@ const WORDS: &[(&[u8], Protocol)] = &[
     (b"GET ", Protocol::Osmand),
     (b"POST ", Protocol::Osmand),
     (b"HEAD ", Protocol::Osmand),
-    (b"+RESP", Protocol::Gl200),
-    (b"+BUFF", Protocol::Gl200),
-    (b"+ACK", Protocol::Gl200),
+    (b"+", Protocol::Gl200),
     (b"##,", Protocol::Gps103),
     (b"imei:", Protocol::Gps103),
     (b"{\"class\":", Protocol::Gpsd),
@@ -178,7 +176,7 @@ fn dollar(bytes: &[u8]) -> Guess {
     }
 }
 
-/// A bare IMEI is the heartbeat of a GPS103. Before a sentence, or alone on a line, a number names a receiver.
+/// A bare IMEI is the heartbeat of a GPS103, which may stand before its next message. Before a sentence, or alone on a line, a number names a receiver.
 fn digits(bytes: &[u8]) -> Guess {
     let is_name = |byte: &u8| byte.is_ascii_digit() || *byte == b'/';
     let count = bytes.iter().take_while(|byte| is_name(byte)).count();
@@ -187,7 +185,7 @@ fn digits(bytes: &[u8]) -> Guess {
     }
     match bytes.get(count) {
         None => Guess::Unsure,
-        Some(b';') if count == 15 => Guess::Is(Protocol::Gps103),
+        Some(b';' | b'i') if count == 15 => Guess::Is(Protocol::Gps103),
         Some(b'$' | b'\r' | b'\n') => Guess::Is(Protocol::Nmea),
         Some(_) => Guess::Nothing,
     }
@@ -250,6 +248,7 @@ mod tests {
             (b"(013612345678BP00", Protocol::Tk103),
             (b"##,imei:359586015829802,A;", Protocol::Gps103),
             (b"359586015829802;", Protocol::Gps103),
+            (b"359586015829802imei:359586015829802,", Protocol::Gps103),
             (b"imei:359586015829802,tracker", Protocol::Gps103),
             (b"$$A142,353358017784062,AAA", Protocol::Meitrack),
             (

@@ -15,8 +15,8 @@ use super::decoder::Decoder;
 use super::{Arrival, Message, Reject, Report, Settings, Split};
 use crate::frame::{AlarmKind, AttributeKey, DeviceId, Value};
 
-/// Longest message. Packets of records have up to 1,024 bytes; the length has room for more.
-pub(super) const MESSAGE_BYTES_MAX: usize = 2048;
+/// Longest message. The packets of devices have up to 1,024 bytes.
+pub(super) const MESSAGE_BYTES_MAX: usize = 1280;
 
 /// The length before and the check after what the length counts.
 const EXTRA_BYTES: usize = 4;

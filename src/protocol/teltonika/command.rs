@@ -32,7 +32,7 @@ pub(super) fn read(
     let mut message = Message::new("text", device);
     let mut reader = Reader(body);
     for _ in 0..count {
-        one(codec, &mut reader, &mut message).ok_or(Reject::Length)?;
+        one(codec, count == 1, &mut reader, &mut message).ok_or(Reject::Length)?;
     }
     match reader.is_empty() {
         true => Ok(message),
@@ -40,9 +40,11 @@ pub(super) fn read(
     }
 }
 
-fn one(codec: u8, reader: &mut Reader, message: &mut Message) -> Option<()> {
+fn one(codec: u8, alone: bool, reader: &mut Reader, message: &mut Message) -> Option<()> {
     let kind = reader.u8()?;
     let length = usize::try_from(reader.u32()?).ok()?;
+    // Some devices do not count the time. A text that is alone ends where the message does.
+    let length = if alone { reader.len() } else { length };
     let mut text = Reader(reader.take(length)?);
     if matches!(codec, 0x0d | 0x0f) {
         // When the device heard it, seconds since 1970.
