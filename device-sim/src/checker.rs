@@ -1,10 +1,11 @@
 //! The verdict on a run: what the ledger says must have arrived against what arrived.
 //!
-//! Misplaced: a position was pushed that is not the one that was sent. Lost: an answered report means it, and no subscriber got it. Invented: a subscriber got it, and no report that was
+//! Lost: an answered report means it, and no subscriber got it. Invented: a subscriber got it, and no report that was
 //! sent means it. Where the runtime may rightly have seen a device's reports out of order, or lost its state by a
 //! declared kill of its supervisor, an alarm of the same device and rule that starts at another report of the same
 //! episode counts for it (`shifted`), and after a declared loss it may be missing (`excused`); both are reported.
 //! A report that its protocol does not answer was never promised: it counts as had once its position was pushed.
+//! Misplaced: a position was pushed that is not the one that was sent.
 
 #[cfg(test)]
 mod tests;
