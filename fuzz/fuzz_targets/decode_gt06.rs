@@ -11,6 +11,6 @@ mod meter;
 static ALLOCATOR: meter::Counting = meter::Counting;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let meter = Some(meter::most_bytes as fn(&mut dyn FnMut()) -> usize);
+    let meter = Some(meter::most_bytes as harness::decoder::Meter);
     harness::decoder::run(ringway::protocol::Protocol::Gt06, bytes, meter);
 });

@@ -1,7 +1,8 @@
 //! Telling the protocols apart by the first bytes of a connection.
 //!
-//! The bytes that decide are not consumed: the protocol that is found reads them. It stays for the life of the
-//! connection; bytes that no protocol begins with are rubbish like any other.
+//! The bytes that decide are not consumed: the protocol that is found reads them. What is decided stays for the life of
+//! the connection. One that begins like no protocol is rubbish to its end: whoever speaks something else would sooner or
+//! later send a byte that begins something.
 
 use super::decoder::{Decoder, Mode};
 use super::{Arrival, Message, Protocol, Reject, Settings, Split};
@@ -41,7 +42,12 @@ pub(super) struct Session {
     settings: Settings,
     mode: Mode,
     found: Option<Box<dyn Decoder>>,
+    /// The first bytes were those of no protocol.
+    stranger: bool,
 }
+
+/// Bytes of a stranger that count as one error, so that it is closed soon.
+const STRANGE_BYTES: usize = 64;
 
 impl Session {
     pub(super) fn new(settings: &Settings, mode: Mode) -> Session {
@@ -49,6 +55,7 @@ impl Session {
             settings: settings.clone(),
             mode,
             found: None,
+            stranger: false,
         }
     }
 }
@@ -57,6 +64,9 @@ impl Decoder for Session {
     fn split(&mut self, bytes: &[u8]) -> Split {
         if let Some(found) = &mut self.found {
             return found.split(bytes);
+        }
+        if self.stranger && !bytes.is_empty() {
+            return rubbish(bytes.len().min(STRANGE_BYTES));
         }
         let blank = bytes.iter().take_while(|&&byte| is_blank(byte)).count();
         if blank == bytes.len() {
@@ -74,7 +84,10 @@ impl Decoder for Session {
             }
             Guess::Unsure if bytes.len() >= MESSAGE_BYTES_MAX => rubbish(blank),
             Guess::Unsure => Split::Incomplete,
-            Guess::Nothing => rubbish(bytes.len()),
+            Guess::Nothing => {
+                self.stranger = true;
+                rubbish(bytes.len().min(STRANGE_BYTES))
+            }
         }
     }
 
@@ -88,6 +101,12 @@ impl Decoder for Session {
             Some(found) => found.is_part(left),
             None => left.iter().any(|&byte| !is_blank(byte)),
         }
+    }
+
+    fn answers_in_order(&self) -> bool {
+        self.found
+            .as_ref()
+            .is_some_and(|found| found.answers_in_order())
     }
 
     fn flush(&mut self) -> Option<Message> {
@@ -257,6 +276,9 @@ mod tests {
             ),
         ];
         for &(bytes, protocol) in beginnings {
+            if self.stranger && !bytes.is_empty() {
+                return rubbish(bytes.len().min(STRANGE_BYTES));
+            }
             let blank = bytes.iter().take_while(|&&byte| is_blank(byte)).count();
             let bytes = &bytes[blank..];
             assert_eq!(recognise(bytes), Guess::Is(protocol), "{bytes:02x?}");
@@ -270,6 +292,15 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_connection_that_begins_like_no_protocol_stays_a_stranger() {
+        let mut session = Session::new(&Settings::default(), Mode::Epoch);
+        assert_eq!(session.split(b"SSH-2.0-x"), rubbish(9));
+        assert_eq!(session.split(b"$GPRMC,120000"), rubbish(13));
+        assert_eq!(session.split(&[0x7e; 100]), rubbish(STRANGE_BYTES));
+        assert_eq!(session.split(b""), Split::Incomplete);
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub(super) fn repair_rollover(time_ms: i64, arrival_ms: i64, recorded: bool) -> 
     }
     let missing = (FLOOR_MS - time_ms + ROLLOVER_MS - 1) / ROLLOVER_MS;
     let repaired = time_ms + missing * ROLLOVER_MS;
-    if repaired > arrival_ms + AHEAD_MS_MAX {
+    if repaired > arrival_ms.saturating_add(AHEAD_MS_MAX) {
         (time_ms, TimeSource::Device)
     } else {
         (repaired, TimeSource::RolloverRepaired)

@@ -50,7 +50,12 @@ pub(super) trait Decoder {
         !left.is_empty()
     }
 
-    /// Gives what is under construction.
+    /// Whether answers do not say what they answer, so that they have to go out in the order of the messages.
+    fn answers_in_order(&self) -> bool {
+        false
+    }
+
+    /// Gives what is under construction, one message a call until there is none.
     fn flush(&mut self) -> Option<Message> {
         None
     }

@@ -123,6 +123,11 @@ impl Decoder for Session {
             Err(reject) => refuse(&head, "400 Bad Request", reject),
         })
     }
+
+    /// A response is the one to the oldest request.
+    fn answers_in_order(&self) -> bool {
+        true
+    }
 }
 
 /// A position or an alarm is to be safe before the answer goes out; the rest is not kept.

@@ -89,6 +89,11 @@ impl Decoder for Session {
             _ => self.datagram(message, now),
         }
     }
+
+    /// A count of records does not say of which packet.
+    fn answers_in_order(&self) -> bool {
+        true
+    }
 }
 
 /// What bytes begin.

@@ -55,11 +55,6 @@ impl Place {
         })
     }
 
-    /// Index of the field before the group.
-    pub(super) fn before(&self) -> usize {
-        self.time - BEFORE_TIME
-    }
-
     /// Index of the field after the time.
     pub(super) fn after(&self) -> usize {
         self.time + 1
