@@ -10,6 +10,7 @@ mod location;
 mod parts;
 mod vendor;
 
+use memchr::{memchr, memchr2};
 use sha2::{Digest, Sha256};
 
 use self::envelope::{CONTENT_BYTES_MAX, Edition, FLAG, Header, push_answer};
@@ -62,10 +63,7 @@ impl Decoder for Session {
             return self.split_text(bytes);
         }
         if first != FLAG && !self.after_flag {
-            let consumed = bytes
-                .iter()
-                .position(|&b| b == FLAG || b == b'(')
-                .unwrap_or(bytes.len());
+            let consumed = memchr2(FLAG, b'(', bytes).unwrap_or(bytes.len());
             return self.rubbish(consumed, Reject::Rubbish);
         }
         // Empty messages between flags are passed over.
@@ -78,7 +76,7 @@ impl Decoder for Session {
                 Split::Incomplete
             };
         };
-        match bytes[start..].iter().position(|&b| b == FLAG) {
+        match memchr(FLAG, &bytes[start..]) {
             Some(len) if len <= 2 * CONTENT_BYTES_MAX => {
                 self.after_flag = true;
                 Split::Message {
@@ -104,7 +102,7 @@ impl Decoder for Session {
         if content.first() == Some(&b'(') {
             return vendor::text(content);
         }
-        let mut scratch = [0; CONTENT_BYTES_MAX];
+        let mut scratch = Vec::new();
         let (header, body) = envelope::open(content, &mut scratch, self.settings.lenient)?;
         if header.encrypted {
             return Ok(self.refuse(&header, "encrypted", NOT_SUPPORTED, Reject::Encrypted));
@@ -120,7 +118,7 @@ impl Session {
     /// Text stands in parentheses; a flag in it means that the parenthesis was none.
     fn split_text(&mut self, bytes: &[u8]) -> Split {
         let window = &bytes[..bytes.len().min(TEXT_BYTES_MAX)];
-        match window.iter().position(|&b| b == b')' || b == FLAG) {
+        match memchr2(b')', FLAG, window) {
             Some(end) if window[end] == b')' => {
                 self.after_flag = false;
                 Split::Message {

@@ -5,14 +5,19 @@
 //! gives it early: it learns which sentence is the last of the receiver's cycle and does not wait for the next epoch.
 
 mod epoch;
+mod fields;
 mod identity;
+mod in_view;
 mod sentence;
 mod standard;
 mod vendor;
 
+use memchr::{memchr2, memchr3};
+
 use self::epoch::{DateClock, Epoch};
+use self::in_view::InView;
 use self::sentence::{COMMENT, Check, Line};
-use self::standard::{Kind, Part};
+use self::standard::{Kind, Part, Read};
 use super::decoder::{Decoder, Mode};
 use super::{Arrival, Message, Reject, Report, Settings, Split};
 use crate::frame::DeviceId;
@@ -32,6 +37,7 @@ pub(super) struct Session {
     skipping: bool,
     clock: DateClock,
     epoch: Epoch,
+    in_view: InView,
     /// The sentence that ended the last epoch, and so will end this one.
     last_of_cycle: Option<(Kind, [u8; 2])>,
 }
@@ -46,6 +52,7 @@ impl Session {
             skipping: false,
             clock: DateClock::default(),
             epoch: Epoch::default(),
+            in_view: InView::default(),
             last_of_cycle: None,
         }
     }
@@ -67,12 +74,11 @@ impl Decoder for Session {
             };
         };
         let window = &bytes[start..bytes.len().min(start + MESSAGE_BYTES_MAX)];
-        let mut dollars = 0;
-        let comment = window.starts_with(COMMENT);
-        let end = window.iter().position(|&b| {
-            dollars += usize::from(b == b'$');
-            is_line_end(b) || (dollars == 2 && !comment)
-        });
+        let end = if window.starts_with(COMMENT) {
+            memchr2(b'\n', b'\r', window)
+        } else {
+            end_of_sentence(window)
+        };
         match end {
             Some(len) => Split::Message {
                 range: start..start + len,
@@ -97,9 +103,9 @@ impl Decoder for Session {
             Line::Sentence(sentence) => sentence,
             Line::Identity(device) => {
                 self.stated = Some(device);
-                return Ok(self.message("identity", Vec::new()));
+                return Ok(self.message("identity"));
             }
-            Line::Other(kind) => return Ok(self.message(kind, Vec::new())),
+            Line::Other(kind) => return Ok(self.message(kind)),
         };
         let around = sentence.stated_device();
         let sound = match sentence.check {
@@ -108,30 +114,37 @@ impl Decoder for Session {
             // A tracker that puts its id around a sentence may change the sentence too, and leave the check as it was.
             Check::Bad => around.is_some() && self.settings.device.is_none(),
         };
-        let read = sentence.fields();
+        let mut read = Read::default();
+        sentence.read(&mut read);
         if !sound && !self.settings.lenient {
             // Receivers mix in notes of their own without a check; they say nothing, so they may be damaged too.
             let note = sentence.check == Check::Absent && read.says_nothing();
             return if note {
-                Ok(self.message(read.kind, Vec::new()))
+                Ok(self.message(read.name))
             } else {
                 Err(Reject::Checksum)
             };
         }
         self.checks |= sentence.check == Check::Good;
-        self.stated = around.or(read.device).or(self.stated);
-        let reports = match read.part {
-            Some(part) => self.take(&part, now),
-            None => Vec::new(),
-        };
-        let mut message = self.message(read.kind, reports);
-        message.attributes = read.attributes;
+        let sender = read.sender.map(|sender| *sender).unwrap_or_default();
+        if let Some(device) = around.or(sender.device) {
+            self.stated = Some(device);
+        }
+        let mut message = self.message(read.name);
+        message.attributes = sender.attributes;
+        if let Some(count) = read.in_view {
+            self.in_view.take(read.part.talker, count);
+        }
+        if read.part.kind != Kind::Other {
+            self.take(&read.part, now, &mut message.reports);
+        }
         Ok(message)
     }
 
     fn flush(&mut self) -> Option<Message> {
-        let report = self.close()?;
-        Some(self.message("epoch", vec![report]))
+        let mut message = self.message("epoch");
+        self.close(&mut message.reports);
+        (!message.reports.is_empty()).then_some(message)
     }
 }
 
@@ -146,57 +159,85 @@ impl Session {
         }
     }
 
-    fn message(&self, kind: &'static str, reports: Vec<Report>) -> Message {
-        Message {
-            device: self.settings.device.or(self.stated),
-            kind,
-            reports,
-            ..Message::default()
+    /// Who sends: the operator's word, or the stream's.
+    fn device(&self) -> Option<DeviceId> {
+        match self.settings.device {
+            Some(device) => Some(device),
+            None => self.stated,
         }
+    }
+
+    fn message(&self, kind: &'static str) -> Message {
+        Message::new(kind, self.device())
     }
 
     /// Adds a sentence's part to its epoch and gives the reports that are ready.
-    fn take(&mut self, part: &Part, now: Arrival) -> Vec<Report> {
-        let mut reports = Vec::new();
+    fn take(&mut self, part: &Part, now: Arrival, reports: &mut Vec<Report>) {
         if self.mode == Mode::Message {
             self.clock.follow(&part.facts);
-            self.epoch = Epoch::new(now.wall_ms);
-            self.epoch.merge(part);
-            reports.extend(self.report());
-            return reports;
+            self.epoch = Epoch::new(part, now.wall_ms);
+            self.report(reports);
+            return;
         }
         if self.epoch.is_over_before(part) {
-            reports.extend(self.close());
-        }
-        if self.epoch.is_empty() {
-            self.epoch = Epoch::new(now.wall_ms);
+            self.close(reports);
         }
         self.clock.follow(&part.facts);
-        if self.epoch.merge(part) {
+        let before = self.epoch.weight();
+        if self.epoch.is_empty() {
+            self.epoch = Epoch::new(part, now.wall_ms);
+        } else {
+            self.epoch.merge(part);
+        }
+        // A report waits for a sentence that brings something: not all that come last in a cycle do, and some come in
+        // every fifth cycle only. RMC brings the date of its own epoch.
+        if part.kind == Kind::Rmc || self.epoch.weight() > before {
             let this = Some((part.kind, part.talker));
             self.epoch.last = this;
             if self.last_of_cycle == this {
-                reports.extend(self.report());
+                self.report(reports);
             }
         }
-        reports
     }
 
     /// Ends the epoch, gives its report if it is not out, and learns from it.
-    fn close(&mut self) -> Option<Report> {
-        let report = self.report();
+    fn close(&mut self, reports: &mut Vec<Report>) {
+        self.report(reports);
         self.last_of_cycle = self.epoch.last.or(self.last_of_cycle);
         self.epoch = Epoch::default();
-        report
+        self.in_view.end_epoch();
     }
 
-    fn report(&mut self) -> Option<Report> {
-        if self.epoch.reported {
-            return None;
+    fn report(&mut self, reports: &mut Vec<Report>) {
+        if !self.epoch.is_to_report() {
+            return;
         }
-        let report = self.epoch.report(&self.clock, &self.settings);
-        self.epoch.reported = report.is_some();
-        report
+        // Nearly always the only one: no room for more.
+        reports.reserve_exact(1);
+        reports.push(Report::default());
+        if let Some(report) = reports.last_mut() {
+            let in_view = self.in_view.total();
+            self.epoch
+                .write(&self.clock, in_view, &self.settings, report);
+        }
+        self.epoch.reported = true;
+    }
+}
+
+/// Where the line ends or a second sentence begins.
+fn end_of_sentence(line: &[u8]) -> Option<usize> {
+    let next = |from: usize| {
+        let found = memchr3(b'\n', b'\r', b'$', line.get(from..)?)?;
+        Some(from + found)
+    };
+    let first = match line.first() {
+        Some(b'$') => 0,
+        _ => next(0)?,
+    };
+    if line[first] == b'$' {
+        next(first + 1)
+    } else {
+        Some(first)
     }
 }
 

@@ -38,7 +38,21 @@ fn pairs(field: &[u8]) -> Option<[u8; 3]> {
     Some([two(a, b), two(c, d), two(e, f)])
 }
 
+/// Most digits before the point of a number, and most decimals that [`decimal`] keeps: both together fit 64 bits.
+const DIGITS_MAX: usize = 9;
+
+const POWERS_OF_TEN: [i64; DIGITS_MAX + 1] = {
+    let mut powers = [1; DIGITS_MAX + 1];
+    let mut exponent = 1;
+    while exponent <= DIGITS_MAX {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
 /// A number with at most nine digits before the point as `value * 10^scale`, rounded; digits beyond the scale are read.
+/// The scale is at most nine.
 pub(in crate::protocol) fn decimal(field: &[u8], scale: u32) -> Option<i64> {
     let field = field.trim_ascii();
     let (negative, digits) = match field.split_first()? {
@@ -46,37 +60,38 @@ pub(in crate::protocol) fn decimal(field: &[u8], scale: u32) -> Option<i64> {
         (b'+', rest) => (false, rest),
         _ => (false, field),
     };
-    let point = digits
-        .iter()
-        .position(|&b| b == b'.')
-        .unwrap_or(digits.len());
-    let (whole, fraction) = digits.split_at(point);
-    let fraction = fraction.strip_prefix(b".").unwrap_or(fraction);
-    if whole.len() > 9 || whole.len() + fraction.len() == 0 {
+    let (mut value, mut count) = (0_i64, 0);
+    let fraction = loop {
+        match digits.get(count) {
+            None if count == 0 => return None,
+            None => break &[][..],
+            Some(b'.') => break &digits[count + 1..],
+            Some(_) if count == DIGITS_MAX => return None,
+            Some(&digit) => value = value * 10 + digit_value(digit)?,
+        }
+        count += 1;
+    };
+    if count + fraction.len() == 0 {
         return None;
     }
-    let mut value = 0_i64;
-    for &digit in whole {
+    let scale = (scale as usize).min(DIGITS_MAX);
+    let (kept, beyond) = fraction.split_at(fraction.len().min(scale));
+    for &digit in kept {
         value = value * 10 + digit_value(digit)?;
     }
-    let mut places = 0;
-    for &digit in fraction {
-        let digit = digit_value(digit)?;
-        if places < scale {
-            value = value * 10 + digit;
-        } else if places == scale && digit >= 5 {
-            value += 1;
+    value *= POWERS_OF_TEN[scale - kept.len()];
+    if let Some(&next) = beyond.first() {
+        if !beyond.iter().all(u8::is_ascii_digit) {
+            return None;
         }
-        places += 1;
-    }
-    for _ in places..scale {
-        value *= 10;
+        value += i64::from(next >= b'5');
     }
     Some(if negative { -value } else { value })
 }
 
 fn digit_value(digit: u8) -> Option<i64> {
-    digit.is_ascii_digit().then(|| i64::from(digit - b'0'))
+    let value = digit.wrapping_sub(b'0');
+    (value < 10).then_some(i64::from(value))
 }
 
 /// `ddmm.mmmm` and a hemisphere letter to 1e-7 degrees.

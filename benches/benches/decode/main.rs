@@ -53,6 +53,9 @@ struct Args {
     /// Only messages whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Only our own decoders, as for a profile.
+    #[arg(long)]
+    ours: bool,
     /// Prints JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -98,7 +101,7 @@ fn measure(args: &Args) -> io::Result<Sheet> {
         {
             continue;
         }
-        open(case, &mut sheet, &mut lanes)?;
+        open(case, args, &mut sheet, &mut lanes)?;
     }
     let window = Duration::from_millis(args.window_ms);
     // Rounds outside, readers inside, so that a machine that changes its pace changes it for all.
@@ -112,11 +115,13 @@ fn measure(args: &Args) -> io::Result<Sheet> {
 }
 
 /// Opens all readers of a kind of message and checks what they read.
-fn open(case: &Case, sheet: &mut Sheet, lanes: &mut Vec<Lane>) -> io::Result<()> {
+fn open(case: &Case, args: &Args, sheet: &mut Sheet, lanes: &mut Vec<Lane>) -> io::Result<()> {
     // Some readers keep what they borrow from it; the program ends with the run.
     let stream: &'static [u8] = case.stream().leak();
     let ours = (OURS, "", reader::ours(case));
-    let peers = PEERS.iter().filter(|peer| peer.protocol == case.protocol);
+    let peers = PEERS
+        .iter()
+        .filter(|peer| !args.ours && peer.protocol == case.protocol);
     let peers = peers.map(|peer| (peer.name, peer.differs, (peer.open)(case)));
     for (name, differs, mut reader) in [ours].into_iter().chain(peers) {
         // The first pass may hold back what it cannot end yet.

@@ -1,5 +1,8 @@
 //! What goes around every body: flags, escapes, check, header.
 
+use memchr::{memchr, memchr2};
+
+use super::super::check::xor;
 use super::super::{Message, Reject};
 use crate::frame::DeviceId;
 
@@ -59,15 +62,15 @@ impl Header {
 }
 
 /// Unescapes and checks what stands between two flags. The body borrows from `content` if nothing was escaped, else
-/// from `scratch`.
+/// from `scratch`, which is empty at first.
 pub(super) fn open<'a>(
     content: &'a [u8],
-    scratch: &'a mut [u8; CONTENT_BYTES_MAX],
+    scratch: &'a mut Vec<u8>,
     lenient: bool,
 ) -> Result<(Header, &'a [u8]), Reject> {
     let plain = unescape(content, scratch)?;
     let (&check, covered) = plain.split_last().ok_or(Reject::Length)?;
-    if !lenient && covered.iter().fold(0, |sum, byte| sum ^ byte) != check {
+    if !lenient && xor(covered) != check {
         return Err(Reject::Checksum);
     }
     let (&[id_high, id_low, properties_high, properties_low], rest) =
@@ -106,6 +109,9 @@ fn open_as(edition: Edition, properties: u16, rest: &[u8]) -> Option<(Header, &[
     } else {
         (None, rest)
     };
+    if body.len() != usize::from(properties & 0x3ff) {
+        return None;
+    }
     let mut address = [0; 11];
     address[..stated.len()].copy_from_slice(stated);
     let header = Header {
@@ -117,7 +123,7 @@ fn open_as(edition: Edition, properties: u16, rest: &[u8]) -> Option<(Header, &[
         encrypted: properties & 0x1c00 != 0,
         part,
     };
-    (body.len() == usize::from(properties & 0x3ff)).then_some((header, body))
+    Some((header, body))
 }
 
 fn open_short(id: u16, properties: u16, rest: &[u8]) -> Result<(Header, &[u8]), Reject> {
@@ -140,32 +146,30 @@ fn open_short(id: u16, properties: u16, rest: &[u8]) -> Result<(Header, &[u8]), 
     Ok((header, body))
 }
 
-fn unescape<'a>(
-    content: &'a [u8],
-    scratch: &'a mut [u8; CONTENT_BYTES_MAX],
-) -> Result<&'a [u8], Reject> {
-    if !content.contains(&ESCAPE) {
-        return if content.len() > CONTENT_BYTES_MAX {
-            Err(Reject::TooLong)
-        } else {
-            Ok(content)
+fn unescape<'a>(content: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Reject> {
+    let mut rest = content;
+    while let Some(at) = memchr(ESCAPE, rest) {
+        let plain = match rest.get(at + 1) {
+            Some(1) => ESCAPE,
+            Some(2) => FLAG,
+            _ => return Err(Reject::Escape),
         };
+        if scratch.len() + at >= CONTENT_BYTES_MAX {
+            return Err(Reject::TooLong);
+        }
+        scratch.reserve(rest.len());
+        scratch.extend_from_slice(&rest[..at]);
+        scratch.push(plain);
+        rest = &rest[at + 2..];
     }
-    let mut len = 0;
-    let mut bytes = content.iter();
-    while let Some(&byte) = bytes.next() {
-        let plain = match byte {
-            ESCAPE => match bytes.next() {
-                Some(1) => ESCAPE,
-                Some(2) => FLAG,
-                _ => return Err(Reject::Escape),
-            },
-            byte => byte,
-        };
-        *scratch.get_mut(len).ok_or(Reject::TooLong)? = plain;
-        len += 1;
+    if scratch.len() + rest.len() > CONTENT_BYTES_MAX {
+        return Err(Reject::TooLong);
     }
-    Ok(&scratch[..len])
+    if scratch.is_empty() {
+        return Ok(content);
+    }
+    scratch.extend_from_slice(rest);
+    Ok(scratch)
 }
 
 /// The device that a phone number means; `None` for zeros only, which some terminals send before they are set up.
@@ -173,21 +177,19 @@ fn unescape<'a>(
 /// A phone number is decimal digits without the zeros in front. Six bytes with other digits are the first 14 digits of
 /// an IMEI as a binary number; its 15th digit follows from them.
 fn device(phone: &[u8]) -> Option<DeviceId> {
+    let hex = |half: u8| b"0123456789abcdef"[usize::from(half)];
     let mut digits = [0; 20];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(phone) {
-        pair.copy_from_slice(&[byte >> 4, byte & 15]);
+    for (pair, &byte) in digits.chunks_exact_mut(2).zip(phone) {
+        pair.copy_from_slice(&[hex(byte >> 4), hex(byte & 15)]);
     }
-    let digits = &mut digits[..2 * phone.len()];
-    if digits.len() == 12 && digits.iter().any(|&digit| digit > 9) {
-        let value = digits
+    let digits = &digits[..2 * phone.len()];
+    if digits.len() == 12 && digits.iter().any(u8::is_ascii_lowercase) {
+        let value = phone
             .iter()
-            .fold(0, |value: u64, &digit| value << 4 | u64::from(digit));
+            .fold(0, |value, &byte| value << 8 | u64::from(byte));
         return imei(value);
     }
-    let start = digits.iter().position(|&digit| digit != 0)?;
-    for digit in digits.iter_mut() {
-        *digit = b"0123456789abcdef"[usize::from(*digit)];
-    }
+    let start = digits.iter().position(|&digit| digit != b'0')?;
     DeviceId::new(&digits[start..])
 }
 
@@ -214,6 +216,9 @@ fn imei(mut first_14: u64) -> Option<DeviceId> {
     }
 }
 
+/// Longest header of ours, without parts.
+const HEADER_BYTES_MAX: usize = 17;
+
 /// Appends a message of ours to `out`, in the header form of the one that it answers.
 pub(super) fn push_answer(out: &mut Vec<u8>, to: &Header, serial: u16, id: u16, body: &[u8]) {
     let edition_bit = match to.edition {
@@ -222,30 +227,30 @@ pub(super) fn push_answer(out: &mut Vec<u8>, to: &Header, serial: u16, id: u16, 
     };
     debug_assert!(body.len() <= 1023, "answers are short");
     let properties = body.len() as u16 | edition_bit;
-    let mut check = 0;
-    out.reserve(24 + 2 * body.len());
+    let address = to.address();
+    let mut header = [0; HEADER_BYTES_MAX];
+    header[..2].copy_from_slice(&id.to_be_bytes());
+    header[2..4].copy_from_slice(&properties.to_be_bytes());
+    header[4..4 + address.len()].copy_from_slice(address);
+    header[4 + address.len()..][..2].copy_from_slice(&serial.to_be_bytes());
+    let header = &header[..6 + address.len()];
+    let check = [xor(header) ^ xor(body)];
+    // Room for two escapes.
+    out.reserve(header.len() + body.len() + 5);
     out.push(FLAG);
-    let head = [id.to_be_bytes(), properties.to_be_bytes()];
-    let fields = [
-        head.as_flattened(),
-        to.address(),
-        &serial.to_be_bytes(),
-        body,
-    ];
-    for &byte in fields.into_iter().flatten() {
-        check ^= byte;
-        push_escaped(out, byte);
+    for part in [header, body, &check] {
+        push_escaped(out, part);
     }
-    push_escaped(out, check);
     out.push(FLAG);
 }
 
-fn push_escaped(out: &mut Vec<u8>, byte: u8) {
-    match byte {
-        FLAG => out.extend([ESCAPE, 2]),
-        ESCAPE => out.extend([ESCAPE, 1]),
-        byte => out.push(byte),
+fn push_escaped(out: &mut Vec<u8>, mut bytes: &[u8]) {
+    while let Some(at) = memchr2(FLAG, ESCAPE, bytes) {
+        out.extend_from_slice(&bytes[..at]);
+        out.extend([ESCAPE, if bytes[at] == ESCAPE { 1 } else { 2 }]);
+        bytes = &bytes[at + 1..];
     }
+    out.extend_from_slice(bytes);
 }
 
 #[cfg(test)]
@@ -255,13 +260,14 @@ mod tests {
     #[test]
     fn escapes_are_undone() {
         // The example of the standard: content 30 7e 08 7d 55.
-        let mut scratch = [0; CONTENT_BYTES_MAX];
+        let mut scratch = Vec::new();
         let wire = [0x30, 0x7d, 0x02, 0x08, 0x7d, 0x01, 0x55];
         assert_eq!(
             unescape(&wire, &mut scratch),
             Ok(&[0x30, 0x7e, 0x08, 0x7d, 0x55][..])
         );
         for bad in [&[0x7d][..], &[0x7d, 0x03], &[0x7d, 0x7d, 0x01]] {
+            let mut scratch = Vec::new();
             assert_eq!(unescape(bad, &mut scratch), Err(Reject::Escape));
         }
     }
@@ -291,17 +297,16 @@ mod tests {
         // A heartbeat that states a body of one byte and has none.
         let mut content = vec![0, 2, 0, 1, 0x01, 0x39, 0x12, 0x34, 0x56, 0x78, 0, 7];
         content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
-        let mut scratch = [0; CONTENT_BYTES_MAX];
-        assert_eq!(open(&content, &mut scratch, false), Err(Reject::Length));
-        assert_eq!(open(&content, &mut scratch, true), Err(Reject::Length));
-        assert_eq!(open(&[], &mut scratch, false), Err(Reject::Length));
+        for (content, lenient) in [(&content[..], false), (&content, true), (&[], false)] {
+            assert_eq!(open(content, &mut Vec::new(), lenient), Err(Reject::Length));
+        }
     }
 
     #[test]
     fn a_header_that_its_2019_bit_belies_is_known_by_its_length() {
         let mut content = vec![0, 2, 0x40, 0, 0x01, 0x39, 0x12, 0x34, 0x56, 0x78, 0, 7];
         content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
-        let mut scratch = [0; CONTENT_BYTES_MAX];
+        let mut scratch = Vec::new();
         let (header, body) = open(&content, &mut scratch, false).unwrap();
         assert_eq!(
             (header.edition, header.serial, body),

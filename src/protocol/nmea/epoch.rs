@@ -3,14 +3,17 @@
 use super::super::calendar::{self, DAY_MS};
 use super::super::{Report, Settings};
 use super::standard::{Facts, Kind, Part, quality};
-use crate::frame::{Attribute, AttributeKey, Fix, FixFields, TimeSource, Value};
+use crate::frame::{AttributeKey, TimeSource};
+
+/// Attributes of most reports.
+const ATTRIBUTES_EXPECTED: usize = 6;
 
 /// What the sentences of one moment say together. Where two say the same, the first counts, but for the position.
 #[derive(Default)]
 pub(super) struct Epoch {
     facts: Facts,
     /// The kinds that are in, one bit each.
-    kinds: u8,
+    kinds: u16,
     arrival_ms: i64,
     /// The last sentence that a report waits for.
     pub(super) last: Option<(Kind, [u8; 2])>,
@@ -19,10 +22,14 @@ pub(super) struct Epoch {
 }
 
 impl Epoch {
-    pub(super) fn new(arrival_ms: i64) -> Epoch {
+    /// An epoch that begins with this sentence.
+    pub(super) fn new(part: &Part, arrival_ms: i64) -> Epoch {
         Epoch {
+            facts: part.facts,
+            kinds: 1 << part.kind as u8,
             arrival_ms,
-            ..Epoch::default()
+            last: None,
+            reported: false,
         }
     }
 
@@ -30,7 +37,7 @@ impl Epoch {
     pub(super) fn is_over_before(&self, part: &Part) -> bool {
         match (self.facts.time_of_day_ms, part.facts.time_of_day_ms) {
             (Some(this), Some(that)) => this != that,
-            _ => part.kind.has_place() && self.has(part.kind),
+            _ => Kind::WITH_PLACE & self.kinds & 1 << part.kind as u8 != 0,
         }
     }
 
@@ -38,14 +45,8 @@ impl Epoch {
         self.kinds == 0
     }
 
-    fn has(&self, kind: Kind) -> bool {
-        self.kinds & 1 << kind as u8 != 0
-    }
-
-    /// Adds a sentence. Returns whether it brought something that a report should wait for: not all that come last in
-    /// a cycle do, and some come in every fifth cycle only.
-    pub(super) fn merge(&mut self, part: &Part) -> bool {
-        let before = self.facts;
+    /// Adds a sentence.
+    pub(super) fn merge(&mut self, part: &Part) {
         self.kinds |= 1 << part.kind as u8;
         let (known, new) = (&mut self.facts, &part.facts);
         known.time_of_day_ms = known.time_of_day_ms.or(new.time_of_day_ms);
@@ -63,6 +64,8 @@ impl Epoch {
         known.accuracy_mm = known.accuracy_mm.or(new.accuracy_mm);
         known.hdop_e2 = known.hdop_e2.or(new.hdop_e2);
         known.pdop_e2 = known.pdop_e2.or(new.pdop_e2);
+        known.vdop_e2 = known.vdop_e2.or(new.vdop_e2);
+        known.separation_mm = known.separation_mm.or(new.separation_mm);
         known.quality = match (known.quality, new.quality) {
             // One sentence that warns outweighs the others.
             (Some(quality::NONE), _) | (_, Some(quality::NONE)) => Some(quality::NONE),
@@ -70,62 +73,68 @@ impl Epoch {
             (Some(quality::FIX) | None, Some(new)) => Some(new),
             (known, _) => known,
         };
-        // RMC brings the date of its own epoch.
-        part.kind == Kind::Rmc || known.weight() > before.weight()
     }
 
-    /// The report, if a sentence with a position is in.
-    pub(super) fn report(&self, clock: &DateClock, settings: &Settings) -> Option<Report> {
-        let places = [Kind::Rmc, Kind::Gga, Kind::Gns, Kind::Gll, Kind::Vendor];
-        if !places.into_iter().any(|kind| self.has(kind)) {
-            return None;
-        }
+    /// How many of the facts are known that a report waits for.
+    pub(super) fn weight(&self) -> usize {
+        self.facts.weight()
+    }
+
+    /// Whether a report is to be made of it: a sentence with a position is in.
+    pub(super) fn is_to_report(&self) -> bool {
+        !self.reported && self.kinds & Kind::WITH_PLACE != 0
+    }
+
+    /// Writes what it says into an empty report.
+    pub(super) fn write(
+        &self,
+        clock: &DateClock,
+        in_view: Option<u8>,
+        settings: &Settings,
+        report: &mut Report,
+    ) {
         let facts = &self.facts;
-        let mut fix = Fix::default();
-        let mut state = |stated: bool, field: u16| {
-            if stated {
-                fix.fields.0 |= field;
-            }
-        };
-        let valid = facts
-            .quality
-            .is_some_and(|quality| quality != quality::NONE);
-        state(facts.place.is_some(), FixFields::POSITION);
-        state(facts.place.is_some() && valid, FixFields::VALID);
-        state(facts.altitude_mm.is_some(), FixFields::ALTITUDE);
-        state(facts.speed_mm_s.is_some(), FixFields::SPEED);
-        state(facts.course_cdeg.is_some(), FixFields::COURSE);
-        state(facts.satellites.is_some(), FixFields::SATELLITES);
-        state(facts.accuracy_mm.is_some(), FixFields::ACCURACY);
-        (fix.lat_e7, fix.lon_e7) = facts.place.unwrap_or_default();
-        fix.altitude_mm = facts.altitude_mm.unwrap_or_default();
-        fix.speed_mm_s = facts.speed_mm_s.unwrap_or_default();
-        fix.course_cdeg = facts.course_cdeg.unwrap_or_default();
-        fix.satellites = facts.satellites.unwrap_or_default();
-        fix.accuracy_mm = facts.accuracy_mm.unwrap_or_default();
-        if let Some((time_ms, source)) = self.time(clock, settings) {
-            (fix.time_ms, fix.time_source) = (time_ms, source);
-            fix.fields.0 |= FixFields::TIME;
+        let fix = &mut report.fix;
+        if let Some((lat_e7, lon_e7)) = facts.place {
+            fix.set_position(lat_e7, lon_e7);
         }
-        Some(Report {
-            fix,
-            attributes: self.attributes(),
-            ..Report::default()
-        })
+        if let Some(time) = self.time(clock, settings) {
+            fix.set_time(time);
+        }
+        if let Some(mm) = facts.altitude_mm {
+            fix.set_altitude(mm);
+        }
+        if let Some(mm_s) = facts.speed_mm_s {
+            fix.set_speed(mm_s);
+        }
+        if let Some(cdeg) = facts.course_cdeg {
+            fix.set_course(u32::from(cdeg));
+        }
+        if let Some(count) = facts.satellites {
+            fix.set_satellites(count);
+        }
+        if let Some(mm) = facts.accuracy_mm {
+            fix.set_accuracy(mm);
+        }
+        let fixed = |&quality: &u8| quality != quality::NONE;
+        fix.set_valid(facts.quality.as_ref().is_some_and(fixed));
+        self.attributes(in_view, report);
     }
 
-    fn attributes(&self) -> Vec<Attribute> {
-        let hundredths = |value: u32| Value::Float(f64::from(value) / 100.0);
-        let int = |value: u8| Value::Int(i64::from(value));
-        let stated = [
-            (AttributeKey::FixMode, self.facts.quality.map(int)),
-            (AttributeKey::Hdop, self.facts.hdop_e2.map(hundredths)),
-            (AttributeKey::Pdop, self.facts.pdop_e2.map(hundredths)),
-        ];
-        stated
-            .into_iter()
-            .filter_map(|(key, value)| value.map(|value| Attribute::new(key, value)))
-            .collect()
+    fn attributes(&self, in_view: Option<u8>, report: &mut Report) {
+        let facts = &self.facts;
+        let hundredths = |value: u16| f64::from(value) / 100.0;
+        report.attributes = Vec::with_capacity(ATTRIBUTES_EXPECTED);
+        report.state(AttributeKey::FixMode, facts.quality);
+        if facts.quality == Some(quality::ESTIMATED) {
+            report.state(AttributeKey::DeadReckoning, Some(true));
+        }
+        report.state(AttributeKey::Hdop, facts.hdop_e2.map(hundredths));
+        report.state(AttributeKey::Pdop, facts.pdop_e2.map(hundredths));
+        report.state(AttributeKey::Vdop, facts.vdop_e2.map(hundredths));
+        report.state(AttributeKey::SatellitesInView, in_view);
+        let separation_m = facts.separation_mm.map(|mm| f64::from(mm) / 1000.0);
+        report.state(AttributeKey::GeoidSeparationM, separation_m);
     }
 
     fn time(&self, clock: &DateClock, settings: &Settings) -> Option<(i64, TimeSource)> {
@@ -137,7 +146,7 @@ impl Epoch {
         let repair =
             |time_ms| calendar::repair_rollover(time_ms, self.arrival_ms, settings.recorded);
         if let Some(days) = self.facts.date_days {
-            return Some(repair(days * DAY_MS + of_day_ms));
+            return Some(repair(i64::from(days) * DAY_MS + of_day_ms));
         }
         if let Some(known_ms) = clock.known_ms {
             let (time_ms, source) = repair(nearest(of_day_ms, known_ms));
@@ -168,7 +177,7 @@ impl DateClock {
             return;
         }
         match (facts.date_days, self.known_ms) {
-            (Some(days), _) => self.known_ms = Some(days * DAY_MS + of_day_ms),
+            (Some(days), _) => self.known_ms = Some(i64::from(days) * DAY_MS + of_day_ms),
             (None, Some(known_ms)) => self.known_ms = Some(nearest(of_day_ms, known_ms)),
             (None, None) => {}
         }

@@ -1,6 +1,9 @@
 //! One line: what it is, and whether its check holds.
 
-use super::super::Reject;
+use memchr::memchr;
+
+use super::super::{Reject, check};
+use super::fields::Fields;
 use super::identity::{identity, stated_around};
 use super::standard::{self, Read};
 use crate::frame::DeviceId;
@@ -33,10 +36,8 @@ pub(super) enum Check {
 pub(super) struct Sentence<'a> {
     /// What stands before the `$`.
     before: &'a [u8],
-    /// Talker and type.
-    address: &'a [u8],
-    /// The fields, with the commas between them.
-    fields: &'a [u8],
+    /// What the check covers: address and fields, with the commas between them.
+    said: &'a [u8],
     pub(super) check: Check,
     /// What stands behind the check.
     after: &'a [u8],
@@ -49,8 +50,12 @@ impl<'a> Line<'a> {
         if line.starts_with(COMMENT) {
             return Ok(Line::Other("comment"));
         }
-        if let Some(start) = line.iter().position(|&b| b == b'$') {
-            let sentence = Sentence::read(&line[..start], &line[start + 1..]);
+        let start = match line.first() {
+            Some(b'$') => Some(0),
+            _ => memchr(b'$', line),
+        };
+        if let Some(start) = start {
+            let sentence = Sentence::cut(&line[..start], &line[start + 1..]);
             return Ok(Line::Sentence(sentence));
         }
         match line.first() {
@@ -73,10 +78,10 @@ fn after_tag_block(line: &[u8]) -> &[u8] {
 }
 
 impl<'a> Sentence<'a> {
-    fn read(before: &'a [u8], text: &'a [u8]) -> Sentence<'a> {
-        let star = text.iter().position(|&b| b == b'*').unwrap_or(text.len());
+    fn cut(before: &'a [u8], text: &'a [u8]) -> Sentence<'a> {
+        let star = memchr(b'*', text).unwrap_or(text.len());
         let (said, rest) = text.split_at(star);
-        let sum = said.iter().fold(0, |sum, byte| sum ^ byte);
+        let sum = check::xor(said);
         // One digit stands for itself: some receivers leave a leading zero out.
         let digits = rest
             .iter()
@@ -92,11 +97,9 @@ impl<'a> Sentence<'a> {
             _ if count > 0 && stated == sum => Check::Good,
             _ => Check::Bad,
         };
-        let comma = said.iter().position(|&b| b == b',').unwrap_or(said.len());
         Sentence {
             before,
-            address: &said[..comma],
-            fields: said.get(comma + 1..).unwrap_or(&[]),
+            said,
             check,
             after: rest.get(1 + count..).unwrap_or(&[]),
         }
@@ -109,18 +112,20 @@ impl<'a> Sentence<'a> {
 
     /// Whether a sentence without a check has the fields that matter, so that it was not cut within them.
     pub(super) fn is_long_enough(&self) -> bool {
-        let commas = self.fields.iter().filter(|&&b| b == b',').count();
-        match self.address.get(2..) {
-            Some(b"RMC" | b"GGA") => commas >= 9,
-            Some(b"GNS") => commas >= 8,
-            Some(b"GLL") => commas >= 5,
+        let commas = self.said.iter().filter(|&&byte| byte == b',').count();
+        match self.said.get(2..5) {
+            Some(b"RMC" | b"GGA") => commas >= 10,
+            Some(b"GNS") => commas >= 9,
+            Some(b"GLL") => commas >= 6,
             _ => true,
         }
     }
 
     /// What the sentence says.
-    pub(super) fn fields(&self) -> Read {
-        standard::read(self.address, self.fields)
+    pub(super) fn read(&self, read: &mut Read) {
+        let mut fields = Fields::new(self.said);
+        let address = fields.next();
+        standard::read(address, &mut fields, read);
     }
 }
 
@@ -151,9 +156,8 @@ mod tests {
     fn what_stands_around_a_sentence_is_kept_apart() {
         let sentence = sentence(b"\\s:station*55\\$AB,1,2*31,x");
         assert_eq!(
-            (sentence.address, sentence.fields),
-            (&b"AB"[..], &b"1,2"[..])
+            (sentence.before, sentence.said, sentence.after),
+            (&b""[..], &b"AB,1,2"[..], &b",x"[..])
         );
-        assert_eq!((sentence.before, sentence.after), (&b""[..], &b",x"[..]));
     }
 }

@@ -94,7 +94,55 @@ fn the_sentences_of_one_moment_are_one_report() {
             (&AttributeKey::FixMode, &Value::Int(1)),
             (&AttributeKey::Hdop, &Value::Float(0.9)),
             (&AttributeKey::Pdop, &Value::Float(2.5)),
+            (&AttributeKey::Vdop, &Value::Float(2.1)),
+            (&AttributeKey::GeoidSeparationM, &Value::Float(46.9)),
         ]
+    );
+}
+
+fn stated(report: &Report, key: &AttributeKey) -> Option<Value> {
+    let mut attributes = report.attributes.iter();
+    let attribute = attributes.find(|attribute| attribute.key == *key)?;
+    Some(attribute.value.clone())
+}
+
+#[test]
+fn dead_reckoning_is_marked() {
+    let mode = |letter: &str| {
+        let said = format!("GNRMC,120000,A,4807.038,N,01131.000,E,,,150626,,,{letter}");
+        let (_, report) = feed(&mut live(), line(&said).as_bytes(), usize::MAX).remove(0);
+        stated(&report, &AttributeKey::DeadReckoning)
+    };
+    assert_eq!((mode("E"), mode("A")), (Some(Value::Bool(true)), None));
+}
+
+#[test]
+fn satellites_in_view_are_those_of_all_systems_in_the_cycle_before() {
+    let mut said = Vec::new();
+    for second in 0..2 {
+        said.push(CYCLE[0].replace("120000", &format!("12000{second}")));
+        // Ten of GPS, on two signals, and three of GLONASS.
+        for view in ["GPGSV,1,1,10,,,,,1", "GPGSV,1,1,10,,,,,6", "GLGSV,1,1,03"] {
+            said.push(view.to_owned());
+        }
+    }
+    let stream: String = said.iter().map(|said| line(said)).collect();
+    let reports = feed(&mut live(), stream.as_bytes(), usize::MAX);
+    let in_view: Vec<_> = reports
+        .iter()
+        .map(|(_, report)| stated(report, &AttributeKey::SatellitesInView))
+        .collect();
+    assert_eq!(in_view, [None, Some(Value::Int(13))]);
+}
+
+#[test]
+fn errors_of_latitude_and_longitude_are_one_distance() {
+    // 3 m north and 4 m east are 5 m away.
+    let said = [CYCLE[0], "GPGST,120000.00,1.0,,,,3.0,4.0,9.0"];
+    let fix = fixes(&mut live(), &lines(&said)).remove(0);
+    assert_eq!(
+        (fix.accuracy_mm, fix.fields.has(FixFields::ACCURACY)),
+        (5000, true)
     );
 }
 

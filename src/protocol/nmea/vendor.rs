@@ -1,50 +1,57 @@
 //! Sentences of vendors: u-blox's position, and what trackers say in the form of a sentence.
 
-use super::super::text;
-use super::standard::{Facts, Fields, Kind, Part, Read, hundredths, quality, status_quality};
+use super::super::{calendar, text};
+use super::fields::Fields;
+use super::standard::{Facts, Kind, Read, Sender, days_of, hundredths, quality, status_quality};
 use crate::frame::{Attribute, AttributeKey, DeviceId, Value};
 
 /// Reads what is known; everything else is a sentence that says nothing.
-pub(super) fn read(address: &[u8], fields: Fields) -> Read {
-    match address {
-        b"PUBX" => ublox(fields),
-        b"TRCCR" => place("tracker", tracker_report(fields)),
-        b"ID" => gateway(fields),
-        b"GPIOP" => inputs(fields),
-        b"PGID" | b"GPFID" | b"DEVID" | b"PCPTI" | b"CONNECT" => identity(fields),
-        [_, _, b'R', b'M', b'A'] => place("rma", loran(fields)),
-        _ => Read {
-            kind: "other",
-            ..Read::default()
-        },
-    }
-}
-
-fn place(kind: &'static str, facts: Facts) -> Read {
-    Read {
-        kind,
-        part: Some(Part {
-            kind: Kind::Vendor,
-            talker: *b"P ",
-            facts,
-        }),
-        ..Read::default()
-    }
+pub(super) fn read(address: &[u8], at: &mut Fields, read: &mut Read) {
+    let facts = &mut read.part.facts;
+    let name = match address {
+        b"PUBX" if at.next() == b"00" => {
+            ublox(at, facts);
+            "pubx"
+        }
+        b"TRCCR" => {
+            tracker_report(at, facts);
+            "tracker"
+        }
+        b"ID" => {
+            read.sender = Some(Box::new(gateway(at, facts)));
+            "gateway"
+        }
+        [_, _, b'R', b'M', b'A'] => {
+            loran(at, facts);
+            "rma"
+        }
+        b"GPIOP" => {
+            read.sender = Some(Box::new(inputs(at)));
+            read.name = "inputs";
+            return;
+        }
+        b"PGID" | b"GPFID" | b"DEVID" | b"PCPTI" | b"CONNECT" => {
+            // Its first field is the sender's id.
+            read.sender = Some(Box::new(Sender {
+                device: DeviceId::new(at.next()),
+                ..Sender::default()
+            }));
+            read.name = "identity";
+            return;
+        }
+        _ => {
+            read.name = "other";
+            return;
+        }
+    };
+    read.name = name;
+    (read.part.kind, read.part.talker) = (Kind::Vendor, *b"P ");
 }
 
 /// `PUBX,00`: everything about a fix in one sentence. Its altitude is above the ellipsoid, so it stays out.
-fn ublox(mut at: Fields) -> Read {
-    if at.next() != b"00" {
-        return Read {
-            kind: "other",
-            ..Read::default()
-        };
-    }
-    let mut facts = Facts {
-        time_of_day_ms: text::time_of_day_ms(at.next()),
-        place: at.place(),
-        ..Facts::default()
-    };
+fn ublox(at: &mut Fields, facts: &mut Facts) {
+    facts.time_of_day_ms = text::time_of_day_ms(at.next());
+    facts.place = at.place();
     at.skip(1);
     facts.quality = match at.next() {
         b"G2" | b"G3" => Some(quality::FIX),
@@ -59,18 +66,17 @@ fn ublox(mut at: Fields) -> Read {
     facts.course_cdeg = text::course_cdeg(at.next());
     at.skip(2);
     facts.hdop_e2 = hundredths(at.next());
-    at.skip(2);
+    facts.vdop_e2 = hundredths(at.next());
+    at.skip(1);
     facts.satellites = text::decimal(at.next(), 0).and_then(|n| u8::try_from(n).ok());
-    place("pubx", facts)
 }
 
 /// A phone client's report: `yyyymmddhhmmss.sss`, validity, decimal degrees, knots, course, altitude.
-fn tracker_report(mut at: Fields) -> Facts {
-    let mut facts = Facts::default();
+fn tracker_report(at: &mut Fields, facts: &mut Facts) {
     if let Some((date, time)) = at.next().split_at_checked(8) {
         let number = |digits: &[u8]| text::decimal(digits, 0).unwrap_or(0);
         let (year, month, day) = (number(&date[..4]), number(&date[4..6]), number(&date[6..]));
-        facts.date_days = super::super::calendar::days(year, month, day);
+        facts.date_days = days_of(calendar::days(year, month, day));
         facts.time_of_day_ms = text::time_of_day_ms(time);
     }
     facts.quality = status_quality(at.next(), b"");
@@ -79,18 +85,16 @@ fn tracker_report(mut at: Fields) -> Facts {
     facts.speed_mm_s = text::knots_mm_s(at.next());
     facts.course_cdeg = text::course_cdeg(at.next());
     facts.altitude_mm = text::metres_mm(at.next());
-    facts
 }
 
 /// A modem's status: its id, then pairs of a name and a value in any order.
-fn gateway(mut at: Fields) -> Read {
+fn gateway(at: &mut Fields, facts: &mut Facts) -> Sender {
     let device = DeviceId::new(at.next());
-    let mut facts = Facts::default();
     let (mut lat, mut lon) = (None, None);
     while let Some(name) = at.next_stated() {
         match name {
             b"GPSEX" => facts.quality = status_quality(at.next(), b""),
-            b"D" => facts.date_days = text::date_days(at.next()),
+            b"D" => facts.date_days = days_of(text::date_days(at.next())),
             b"T" => facts.time_of_day_ms = text::time_of_day_ms(at.next()),
             b"La" => lat = signed(at.next(), at.next(), 90),
             b"Lo" => lon = signed(at.next(), at.next(), 180),
@@ -98,9 +102,10 @@ fn gateway(mut at: Fields) -> Read {
         }
     }
     facts.place = lat.zip(lon);
-    let mut read = place("gateway", facts);
-    read.device = device;
-    read
+    Sender {
+        device,
+        ..Sender::default()
+    }
 }
 
 /// Decimal degrees and a hemisphere.
@@ -114,15 +119,13 @@ fn signed(degrees: &[u8], hemisphere: &[u8], degrees_max: i64) -> Option<i32> {
 }
 
 /// Inputs, outputs, four voltages of which the first two are analogue inputs, supply and battery.
-fn inputs(mut at: Fields) -> Read {
-    let mut read = Read {
-        kind: "inputs",
-        ..Read::default()
-    };
+fn inputs(at: &mut Fields) -> Sender {
+    let mut sender = Sender::default();
     for name in ["inputs", "outputs"] {
         if let Ok(text @ [_, ..]) = std::str::from_utf8(at.next()).map(str::as_bytes) {
             let text = String::from_utf8_lossy(text).into_owned();
-            read.attributes
+            sender
+                .attributes
                 .push(Attribute::named(name, Value::Text(text)));
         }
     }
@@ -130,31 +133,17 @@ fn inputs(mut at: Fields) -> Read {
     for key in [AttributeKey::PowerV, AttributeKey::BatteryV] {
         if let Some(mv) = text::decimal(at.next(), 3) {
             let volts = Value::Float(mv as f64 / 1000.0);
-            read.attributes.push(Attribute::new(key, volts));
+            sender.attributes.push(Attribute::new(key, volts));
         }
     }
-    read
-}
-
-/// A sentence whose first field is the sender's id.
-fn identity(mut at: Fields) -> Read {
-    Read {
-        kind: "identity",
-        device: DeviceId::new(at.next()),
-        ..Read::default()
-    }
+    sender
 }
 
 /// RMA of Loran-C days, which some trackers still send: status, position, speed and course, without a time.
-fn loran(mut at: Fields) -> Facts {
-    let quality = status_quality(at.next(), b"");
-    let place = at.place();
+fn loran(at: &mut Fields, facts: &mut Facts) {
+    facts.quality = status_quality(at.next(), b"");
+    facts.place = at.place();
     at.skip(2);
-    Facts {
-        quality,
-        place,
-        speed_mm_s: text::knots_mm_s(at.next()),
-        course_cdeg: text::course_cdeg(at.next()),
-        ..Facts::default()
-    }
+    facts.speed_mm_s = text::knots_mm_s(at.next());
+    facts.course_cdeg = text::course_cdeg(at.next());
 }
