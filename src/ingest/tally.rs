@@ -54,6 +54,12 @@ impl Tally {
             .add(IngestMetric::ConnectionsAccepted, u64::from(count));
     }
 
+    /// Connections are not read yet for what came from there before.
+    pub fn delayed(&self, count: u32) {
+        self.stats
+            .add(IngestMetric::ConnectionsDelayed, u64::from(count));
+    }
+
     /// A connection was closed.
     pub fn closed(&self, why: Closed) {
         let metric = match why {

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::connection::{Closed, Connections, Got, Key, LISTENER};
+use super::connection::{Closed, Got};
+use super::connections::{Connections, Key, LISTENER};
 use super::pending::{Ending, Settled};
 use super::process::{IngestError, Limits};
 use super::publishing::Published;
@@ -72,11 +73,13 @@ impl Tcp {
         self.connections.listen(true)?;
         self.rounds.begin()?;
         loop {
+            let due_ms = self.silences.due_ms().into_iter();
+            let due_ms = due_ms.chain(self.connections.delayed_until_ms()).min();
             let count = self.rounds.wait(
                 self.connections.epoll(),
                 &mut self.events,
                 !self.resumable.is_empty(),
-                self.silences.due_ms(),
+                due_ms,
             )?;
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
@@ -93,6 +96,7 @@ impl Tcp {
             if answered {
                 fail::pass(Point::IngestAnswered);
             }
+            self.connections.end_delays(now_ms);
             self.connections.sweep(now_ms, |why| tally.closed(why));
             self.report(now.monotonic_ns);
             if self.rounds.drained(now_ms) {
@@ -181,7 +185,8 @@ impl Tcp {
         let accepted = self.connections.accept(now.monotonic_ns / 1_000_000, || {
             Session::new(protocol, decoding)
         })?;
-        self.rounds.tally.accepted(accepted);
+        self.rounds.tally.accepted(accepted.all);
+        self.rounds.tally.delayed(accepted.delayed);
         Ok(())
     }
 
@@ -264,22 +269,25 @@ impl Tcp {
                 Next::Message { consumed, message } => {
                     taken += consumed;
                     connection.heard_ms = at.monotonic_ns / 1_000_000;
+                    self.connections.sound(key);
                     self.message(key, message, at);
                 }
             }
-            self.close_if_unreadable(key);
+            self.close_if_unreadable(key, at);
         }
         if let Some(connection) = self.connections.get(key) {
             connection.session.keep(&self.buffer[taken..length], at);
         }
     }
 
-    fn close_if_unreadable(&mut self, key: Key) {
-        let errors = self
-            .connections
-            .get(key)
-            .map_or(0, |c| c.session.errors_in_a_row());
-        if errors >= self.limits.errors_max {
+    /// Closes a connection that gave too much rubbish; who comes from there next has to wait.
+    fn close_if_unreadable(&mut self, key: Key, at: ReadAt) {
+        let errors_max = self.limits.errors_max;
+        let over = self.connections.get(key).is_some_and(|connection| {
+            connection.session.errors_in_a_row() >= connection.standing.errors_max(errors_max)
+        });
+        if over {
+            self.connections.offend(key, at.monotonic_ns / 1_000_000);
             self.close(key, Closed::Errors);
         }
     }
