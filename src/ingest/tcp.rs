@@ -9,7 +9,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::connection::{Closed, Got};
 use super::connections::{Connections, Key, LISTENER};
-use super::pending::{Ending, Settled};
+use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::Published;
 use super::round::{Rounds, WAKE, read_at};
@@ -17,7 +17,6 @@ use super::session::{Next, ReadAt, Session};
 use super::silence::Silences;
 use crate::protocol::{self, Message, Protocol};
 use crate::sys::clock;
-use crate::sys::fail::{self, Point};
 
 /// Bytes that one connection gives in a round, besides what was kept of it.
 const READ_BYTES: usize = 16 * 1024;
@@ -89,12 +88,11 @@ impl Tcp {
             } else if self.rounds.publisher.stalled() {
                 self.resume_stalled();
             }
-            fail::pass(Point::IngestBell);
-            self.rounds.publisher.hand_over();
+            self.rounds.hand_over();
             let tally = &self.rounds.tally;
             self.connections.flush(now_ms, |why| tally.closed(why));
             if answered {
-                fail::pass(Point::IngestAnswered);
+                self.rounds.answered();
             }
             self.connections.end_delays(now_ms);
             self.connections.sweep(now_ms, |why| tally.closed(why));
@@ -123,7 +121,7 @@ impl Tcp {
         let mut answered = false;
         for Settled { to, answer, ending } in settled.drain(..) {
             let connection = self.connections.get(to);
-            self.rounds.tally.settled(ending, connection.is_some());
+            let accepted = self.rounds.settled(ending, connection.is_some());
             let Some(connection) = connection else {
                 continue;
             };
@@ -132,8 +130,7 @@ impl Tcp {
                 connection.paused = false;
                 self.resumable.push_back(to);
             }
-            if ending == Ending::Accepted {
-                fail::pass(Point::IngestAnswer);
+            if accepted {
                 self.answer(to, answer);
                 answered = true;
             }
