@@ -9,6 +9,7 @@ mod bytes;
 mod calendar;
 mod check;
 mod decoder;
+mod fields;
 mod gl200;
 mod gps103;
 mod gpsd;
@@ -19,6 +20,7 @@ mod meitrack;
 mod message;
 mod nmea;
 mod osmand;
+mod real;
 mod reject;
 mod ruptela;
 mod teltonika;
@@ -88,12 +90,12 @@ impl Protocol {
 
     /// Whether messages do not say who sent them, so that the operator has to.
     pub fn is_anonymous(self) -> bool {
-        matches!(self, Protocol::Nmea | Protocol::Ubx | Protocol::Gpsd)
+        matches!(self, Protocol::Nmea | Protocol::Ubx)
     }
 
     /// Whether what is known of one moment can come in several messages, so that silence ends it.
     pub fn has_epochs(self) -> bool {
-        self.is_anonymous() || self == Protocol::Auto
+        self.is_anonymous() || matches!(self, Protocol::Gpsd | Protocol::Auto)
     }
 
     /// Whether messages and answers are lines or words of text.

@@ -4,6 +4,7 @@
 //! sent means it. Where the runtime may rightly have seen a device's reports out of order, or lost its state by a
 //! declared kill of its supervisor, an alarm of the same device and rule that starts at another report of the same
 //! episode counts for it (`shifted`), and after a declared loss it may be missing (`excused`); both are reported.
+//! A report that its protocol does not answer was never promised: it counts as had once its position was pushed.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -11,8 +12,8 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::delivery::{Delivery, Phase};
-use crate::ledger::{Book, Ledger};
-use crate::truth::{Episode, What};
+use crate::ledger::{Book, Ledger, Tally};
+use crate::truth::{Episode, Mark, What};
 
 /// What is sent just before or after a disturbance may be touched by it, ms.
 const SPREAD_MS: i64 = 15_000;
@@ -30,10 +31,12 @@ pub struct Wanted {
     pub traces: bool,
     /// Kinds of alarm that must be delivered at least once.
     pub kinds: Vec<&'static str>,
+    /// The same for each protocol, by name; each one here must be seen end to end.
+    pub protocols: Vec<(&'static str, Vec<&'static str>)>,
 }
 
 /// The figures of a run, as its last line has them.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Devices of the fleet.
     pub devices: u32,
@@ -57,8 +60,27 @@ pub struct Summary {
     pub latency_ms: Latency,
     /// Complete traces of alarms.
     pub traces: u64,
+    /// The counts of each protocol, by name.
+    pub protocols: BTreeMap<&'static str, Share>,
     /// Whether all that was wanted happened, and nothing else.
     pub ok: bool,
+}
+
+/// One protocol's part of the figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// Devices that speak it.
+    pub devices: u32,
+    /// Different position reports sent.
+    pub frames_sent: u64,
+    /// ... and answered, as far as the protocol answers them.
+    pub frames_answered: u64,
+    /// Different reports that the stream's subscriber was told of.
+    pub tracks_pushed: u64,
+    /// Raises and clears that had to come.
+    pub alarms_raised: u64,
+    /// Different raises and clears that came and are true.
+    pub alarms_delivered: u64,
 }
 
 /// Milliseconds, to the microsecond; null if nothing was measured.
@@ -106,10 +128,14 @@ pub struct Check {
     pub resent: u64,
     /// Answers that said no.
     pub refused: u64,
+    /// Reports that had to be answered.
+    pub kept: u64,
     /// True raises and clears that came, by kind.
     pub came: BTreeMap<&'static str, [u64; 2]>,
     /// Kinds that were wanted and never came.
     pub kinds_missing: Vec<&'static str>,
+    /// What was wanted of protocols and never seen.
+    pub protocols_missing: Vec<String>,
     /// Why the ledger's file is not complete.
     pub file_error: Option<String>,
 }
@@ -133,6 +159,7 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
             duplicates: book.counts.duplicates,
             latency_ms: Latency { p50, p99, max },
             traces: traces as u64,
+            protocols: BTreeMap::new(),
             ok: false,
         },
         lost: Vec::new(),
@@ -146,23 +173,25 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
         excused: 0,
         resent: book.counts.resent,
         refused: book.counts.refused,
+        kept: book.counts.kept,
         came: BTreeMap::new(),
         kinds_missing: Vec::new(),
+        protocols_missing: Vec::new(),
         file_error: book.file_error.clone(),
     };
+    let mut shares = shares(&book);
     for (episode, phase, seen) in book.expected() {
+        let share = &mut shares[book.crew.turn(episode.device)];
         verdict.summary.alarms_raised += 1;
+        share.alarms_raised += 1;
         let key = (episode.device, episode.what, episode.start_ms);
         if seen || stood_for.contains(&(key, phase)) || !wanted.alarms {
             continue;
         }
-        if book
-            .state_lost
-            .iter()
-            .any(|&lost_ms| straddles(episode, phase, lost_ms))
-        {
+        if is_excused(&book, episode, phase) {
             verdict.excused += 1;
             verdict.summary.alarms_raised -= 1;
+            share.alarms_raised -= 1;
         } else {
             verdict.summary.lost += 1;
             if verdict.lost.len() < NAMED_MAX {
@@ -172,10 +201,45 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
     }
     let strange = strays.len() as u64;
     verdict.summary.alarms_delivered = book.counts.delivered - strange;
+    let mut raised_by = HashSet::new();
     for (episode, seen) in book.episodes.iter().zip(&book.seen) {
         let [raised, cleared] = verdict.came.entry(episode.what.kind()).or_default();
         *raised += u64::from(seen[0]);
         *cleared += u64::from(seen[1]);
+        let turn = book.crew.turn(episode.device);
+        shares[turn].alarms_delivered += seen.iter().filter(|&&seen| seen).count() as u64;
+        if seen[0] {
+            raised_by.insert((turn, episode.what.kind()));
+        }
+    }
+    for ((device, what, _), phase) in &shifted {
+        let turn = book.crew.turn(*device);
+        shares[turn].alarms_delivered += 1;
+        if *phase == Phase::Raise {
+            raised_by.insert((turn, what.kind()));
+        }
+    }
+    for (turn, (protocol, share)) in book.crew.protocols().iter().zip(&shares).enumerate() {
+        let kept = book.tallies[turn].kept > 0;
+        let name = protocol.name();
+        verdict.summary.protocols.insert(name, *share);
+        let Some((_, kinds)) = wanted.protocols.iter().find(|(of, _)| *of == name) else {
+            continue;
+        };
+        let mut missing = |what: &str| verdict.protocols_missing.push(format!("{name}: {what}"));
+        if share.frames_sent == 0 {
+            missing("no report was sent");
+        }
+        if kept && share.frames_answered == 0 {
+            missing("no report was answered");
+        }
+        if wanted.tracks && share.tracks_pushed == 0 {
+            missing("no position was pushed");
+        }
+        let kinds = kinds.iter().filter(|_| wanted.alarms);
+        for kind in kinds.filter(|kind| !raised_by.contains(&(turn, **kind))) {
+            missing(&format!("no {kind} was delivered"));
+        }
     }
     let missing = |kind: &&'static str| verdict.came.get(kind).is_none_or(|came| came[0] == 0);
     verdict.kinds_missing = wanted.kinds.iter().copied().filter(missing).collect();
@@ -209,12 +273,47 @@ fn shifts(book: &Book) -> (Vec<(Key, Phase)>, Vec<&Delivery>) {
     (shifted, strange)
 }
 
-/// Whether a loss of state falls between an episode's start and the report that decided.
-fn straddles(episode: &Episode, phase: Phase, lost_ms: i64) -> bool {
-    let decided = match phase {
+/// The counts of each protocol without alarms, by its turn.
+fn shares(book: &Book) -> Vec<Share> {
+    let tallies = book.tallies.iter().enumerate();
+    let share = |(turn, tally): (usize, &Tally)| Share {
+        devices: book.crew.speakers(turn),
+        frames_sent: tally.sent,
+        frames_answered: tally.answered,
+        tracks_pushed: tally.tracked,
+        ..Share::default()
+    };
+    tallies.map(share).collect()
+}
+
+/// Whether an alarm that must have come may be missing all the same: state was lost, or the reports that mean it were
+/// not kept by their device and its connection was cut.
+fn is_excused(book: &Book, episode: &Episode, phase: Phase) -> bool {
+    let mut losses = book.state_lost.iter();
+    if losses.any(|&lost_ms| straddles(episode, phase, lost_ms)) {
+        return true;
+    }
+    let word = match episode.what {
+        What::Device(bit) => 1 << bit,
+        _ => 0,
+    };
+    let from_ms = episode.start_ms - SPREAD_MS;
+    let to_ms = decided(episode, phase).time_ms + SPREAD_MS;
+    !book.crew.protocol(episode.device).answers(word)
+        && book.disturbed(episode.device, from_ms, to_ms)
+}
+
+/// The report that decided a phase.
+fn decided(episode: &Episode, phase: Phase) -> Mark {
+    match phase {
         Phase::Raise => episode.raised,
         Phase::Clear => episode.cleared.unwrap_or(episode.raised),
-    };
+    }
+}
+
+/// Whether a loss of state falls between an episode's start and the report that decided.
+fn straddles(episode: &Episode, phase: Phase, lost_ms: i64) -> bool {
+    let decided = decided(episode, phase);
     // The loss is noted by the wall clock, up to a report's period and a resend after the reports' own times.
     (episode.start_ms - SPREAD_MS..=decided.time_ms + SPREAD_MS).contains(&lost_ms)
         && decided.time_ms > episode.start_ms
@@ -228,7 +327,9 @@ impl Check {
         let traces = !wanted.traces || s.traces > 0;
         let nothing_wrong = s.lost == 0 && s.invented == 0 && self.file_error.is_none();
         let kinds = !wanted.alarms || self.kinds_missing.is_empty();
-        s.frames_answered > 0 && tracks && alarms && traces && nothing_wrong && kinds
+        let protocols = self.protocols_missing.is_empty();
+        let answers = s.frames_sent > 0 && (self.kept == 0 || s.frames_answered > 0);
+        answers && tracks && alarms && traces && nothing_wrong && kinds && protocols
     }
 }
 
@@ -245,7 +346,7 @@ impl Named {
 
     fn expected(book: &Book, episode: &Episode, phase: Phase) -> Named {
         Named {
-            device: (crate::ledger::FIRST_PHONE + u64::from(episode.device)).to_string(),
+            device: book.crew.id(episode.device),
             kind: episode.what.kind().to_string(),
             rule: episode.what.rule(&book.rules).to_string(),
             phase,
@@ -284,6 +385,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::crew::{Crew, Protocol};
     use crate::device::{Sent, Way};
     use crate::report::Report;
     use crate::truth::{Overspeed, Rules};
@@ -309,6 +411,7 @@ mod tests {
             alarms: true,
             traces: true,
             kinds: vec!["sos"],
+            protocols: Vec::new(),
         }
     }
 
@@ -324,6 +427,7 @@ mod tests {
             &[Sent {
                 number,
                 way,
+                kept: true,
                 report,
             }],
             Instant::now(),
@@ -370,7 +474,7 @@ mod tests {
         assert!(!check(&ledger, 0, &wanted()).summary.ok, "no trace");
         let members = serde_json::to_value(found).unwrap();
         let members: Vec<&String> = members.as_object().unwrap().keys().collect();
-        assert_eq!(members.len(), 12, "{members:?}");
+        assert_eq!(members.len(), 13, "{members:?}");
     }
 
     #[test]
@@ -489,6 +593,114 @@ mod tests {
         assert_eq!((found.deciding, found.plain), (1, 0));
         let found = ledger.unanswered(Duration::from_secs(60));
         assert_eq!((found.deciding, found.plain), (0, 0), "too young");
+    }
+
+    /// A receiver of NMEA, whose reports nobody answers, speeds from second 0 to second 5 and is then slow.
+    fn receiver() -> Ledger {
+        let overspeed = ledger().open().rules.overspeed;
+        let rules = Rules {
+            overspeed,
+            fences: Vec::new(),
+        };
+        let ledger = Ledger::of(Crew::new(1, &[Protocol::Nmea]), rules);
+        for number in 0..8 {
+            let report = Report {
+                time_s: 1_700_000_000 + number,
+                speed_dkmh: if number < 6 { 1_000 } else { 500 },
+                ..Report::default()
+            };
+            let sent = Sent {
+                number,
+                way: Way::Fresh,
+                kept: false,
+                report,
+            };
+            ledger.sent(0, &[sent], Instant::now());
+        }
+        ledger
+    }
+
+    fn receiver_told(ledger: &Ledger, number: u32) {
+        let id = ledger.open().crew.id(0);
+        let time_ms = 1_700_000_000_000 + i64::from(number) * 1_000;
+        ledger.tracked(&id, time_ms, Instant::now(), true);
+    }
+
+    #[test]
+    fn report_that_nobody_answers_means_its_alarm_once_it_was_pushed() {
+        let wanted = Wanted {
+            kinds: Vec::new(),
+            traces: false,
+            ..wanted()
+        };
+        let ledger = receiver();
+        assert_eq!(ledger.outstanding(), 0, "it may be lost on the way");
+        assert_eq!(ledger.unanswered(Duration::ZERO).deciding, 0);
+        // Raised at second 3.
+        receiver_told(&ledger, 3);
+        let found = check(&ledger, 0, &wanted).summary;
+        assert_eq!((found.alarms_raised, found.lost, found.ok), (1, 1, false));
+        let mut speeding = alarm(1, "overspeed", "raise", 0);
+        speeding["rule"] = json!("overspeed");
+        speeding["device"] = json!(ledger.open().crew.id(0));
+        ledger.delivered(&speeding);
+        let found = check(&ledger, 0, &wanted).summary;
+        assert_eq!((found.lost, found.invented, found.ok), (0, 0, true));
+        let share = found.protocols["nmea"];
+        assert_eq!((share.frames_sent, share.tracks_pushed), (8, 1));
+        assert_eq!((share.alarms_raised, share.alarms_delivered), (1, 1));
+        // The clear came although its report was never pushed.
+        speeding["id"] = json!(format!("{:032x}", 2));
+        speeding["phase"] = json!("clear");
+        ledger.delivered(&speeding);
+        let found = check(&ledger, 0, &wanted).summary;
+        assert_eq!((found.alarms_raised, found.alarms_delivered), (2, 2));
+    }
+
+    #[test]
+    fn cut_connection_excuses_what_nobody_kept() {
+        let ledger = receiver();
+        receiver_told(&ledger, 3);
+        ledger.cut(0);
+        let wanted = Wanted {
+            alarms: true,
+            ..Wanted::default()
+        };
+        let found = check(&ledger, 0, &wanted);
+        assert_eq!((found.summary.lost, found.excused), (0, 1));
+        assert!(!found.summary.ok, "no alarm came at all");
+    }
+
+    #[test]
+    fn protocol_that_was_not_seen_end_to_end_is_not_ok() {
+        let ledger = good_run();
+        for (protocols, missing) in [
+            (vec![("jt808", vec!["sos"])], vec![]),
+            (
+                vec![("jt808", vec!["power_cut"])],
+                vec!["jt808: no power_cut was delivered"],
+            ),
+        ] {
+            let wanted = Wanted {
+                protocols,
+                ..wanted()
+            };
+            let found = check(&ledger, 1, &wanted);
+            assert_eq!(found.protocols_missing, missing);
+            assert_eq!(found.summary.ok, missing.is_empty());
+        }
+        let crew = Crew::new(2, &[Protocol::Jt808, Protocol::H02]);
+        let silent = check(
+            &Ledger::of(crew, Rules::default()),
+            0,
+            &Wanted {
+                tracks: true,
+                protocols: vec![("h02", Vec::new())],
+                ..Wanted::default()
+            },
+        );
+        let missing = ["h02: no report was sent", "h02: no position was pushed"];
+        assert_eq!(silent.protocols_missing, missing);
     }
 
     #[test]

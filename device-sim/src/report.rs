@@ -34,3 +34,32 @@ impl Report {
         i64::from(self.time_s) * 1000
     }
 }
+
+/// Whole degrees of a coordinate in 1e-6 degree, and the rest in 1e-5 minute. The sign is dropped.
+pub(crate) fn degrees_minutes(e6: i32) -> (u32, u32) {
+    let e6 = e6.unsigned_abs();
+    (e6 / 1_000_000, e6 % 1_000_000 * 6)
+}
+
+impl Report {
+    /// Speed in knots: a knot is 1.852 km/h.
+    pub(crate) fn knots(&self) -> f64 {
+        f64::from(self.speed_dkmh) / 18.52
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coordinates_have_minutes() {
+        // 33.867487 degrees: 0.867487 x 60 = 52.04922 minutes.
+        assert_eq!(degrees_minutes(-33_867_487), (33, 5_204_922));
+        let report = Report {
+            speed_dkmh: 1_852,
+            ..Report::default()
+        };
+        assert!((report.knots() - 100.0).abs() < 1e-9);
+    }
+}

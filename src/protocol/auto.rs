@@ -34,7 +34,7 @@ pub(super) const MESSAGE_BYTES_MAX: usize = {
 };
 
 /// With so many bytes it is always decided.
-const DECIDED_BYTES: usize = 18;
+const DECIDED_BYTES: usize = 40;
 
 /// State of one connection: undecided, or in the hands of a protocol.
 pub(super) struct Session {
@@ -120,9 +120,7 @@ const WORDS: &[(&[u8], Protocol)] = &[
     (b"GET ", Protocol::Osmand),
     (b"POST ", Protocol::Osmand),
     (b"HEAD ", Protocol::Osmand),
-    (b"+RESP", Protocol::Gl200),
-    (b"+BUFF", Protocol::Gl200),
-    (b"+ACK", Protocol::Gl200),
+    (b"+", Protocol::Gl200),
     (b"##,", Protocol::Gps103),
     (b"imei:", Protocol::Gps103),
     (b"{\"class\":", Protocol::Gpsd),
@@ -178,16 +176,18 @@ fn dollar(bytes: &[u8]) -> Guess {
     }
 }
 
-/// A bare IMEI is the heartbeat of a GPS103.
+/// A bare IMEI is the heartbeat of a GPS103, which may stand before its next message. Before a sentence, or alone on a line, a number names a receiver.
 fn digits(bytes: &[u8]) -> Guess {
-    let count = bytes
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    match count {
-        15 if bytes.len() > 15 => Guess::Is(Protocol::Gps103),
-        _ if count == bytes.len() && count <= 15 => Guess::Unsure,
-        _ => Guess::Nothing,
+    let is_name = |byte: &u8| byte.is_ascii_digit() || *byte == b'/';
+    let count = bytes.iter().take_while(|byte| is_name(byte)).count();
+    if count >= DECIDED_BYTES {
+        return Guess::Nothing;
+    }
+    match bytes.get(count) {
+        None => Guess::Unsure,
+        Some(b';' | b'i') if count == 15 => Guess::Is(Protocol::Gps103),
+        Some(b'$' | b'\r' | b'\n') => Guess::Is(Protocol::Nmea),
+        Some(_) => Guess::Nothing,
     }
 }
 
@@ -238,6 +238,8 @@ mod tests {
             (b"\x24\x41\x42\x43\x44\x45\x12\x30\x45\x01", Protocol::H02),
             (b"$GPRMC,120000", Protocol::Nmea),
             (b"\r\n$PUBX,00,", Protocol::Nmea),
+            (b"12/359586015829802/$GPRMC", Protocol::Nmea),
+            (b"359586015829802\r\n", Protocol::Nmea),
             (b"\xb5\x62\x01\x07", Protocol::Ubx),
             (b"{\"class\":\"VERSION\"", Protocol::Gpsd),
             (b"GET /?id=1", Protocol::Osmand),
@@ -246,6 +248,7 @@ mod tests {
             (b"(013612345678BP00", Protocol::Tk103),
             (b"##,imei:359586015829802,A;", Protocol::Gps103),
             (b"359586015829802;", Protocol::Gps103),
+            (b"359586015829802imei:359586015829802,", Protocol::Gps103),
             (b"imei:359586015829802,tracker", Protocol::Gps103),
             (b"$$A142,353358017784062,AAA", Protocol::Meitrack),
             (

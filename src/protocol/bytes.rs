@@ -59,6 +59,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A big-endian number; of more than eight bytes the first eight.
+pub(super) fn number(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .take(8)
+        .fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
 /// Lower-case hex digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let digits = b"0123456789abcdef";

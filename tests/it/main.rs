@@ -11,7 +11,7 @@ mod delivery;
 mod demo;
 mod dispatched;
 mod dispatcher;
-mod documented;
+mod documents;
 mod drive;
 mod exposition;
 mod fail_points;
