@@ -11,6 +11,7 @@ use nix::sys::epoll::EpollFlags;
 
 use super::offence::{Source, Standing};
 use super::session::Session;
+use super::silence::Mark;
 
 /// Bytes of answers that a device may leave unread before it is closed.
 const UNREAD_ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -60,8 +61,8 @@ pub struct Connection {
     pub heard_ms: u64,
     /// Not read until some of its answers are given.
     pub paused: bool,
-    /// When it will have been silent for long enough to end its epoch, if that is watched.
-    pub silent_ms: Option<u64>,
+    /// That its silence is watched, which ends its epoch.
+    pub silence: Option<Mark>,
     /// Where it comes from.
     pub source: Source,
     /// What is to be expected of it.
@@ -99,7 +100,7 @@ impl Connection {
             awaiting: 0,
             heard_ms: now_ms,
             paused: false,
-            silent_ms: None,
+            silence: None,
             source,
             standing,
             ended: false,

@@ -338,7 +338,7 @@ impl Tcp {
         }
         if let Some(connection) = self.connections.get(key) {
             let now_ms = at.monotonic_ns / 1_000_000;
-            self.silences.heard(key, &mut connection.silent_ms, now_ms);
+            self.silences.heard(key, &mut connection.silence, now_ms);
         }
     }
 
@@ -346,7 +346,7 @@ impl Tcp {
         let now_ms = now.monotonic_ns / 1_000_000;
         while !self.rounds.publisher.stalled() {
             let connections = &mut self.connections;
-            let silent = |key| connections.get(key)?.silent_ms;
+            let silent = |key| connections.get(key)?.silence;
             let Some(key) = self.silences.next(now_ms, silent) else {
                 return;
             };
@@ -357,7 +357,7 @@ impl Tcp {
     /// Takes the report that was waiting for more of the same moment.
     fn end_epoch(&mut self, key: Key, at: ReadAt) {
         if let Some(connection) = self.connections.get(key) {
-            connection.silent_ms = None;
+            connection.silence = None;
             if let Some(message) = connection.session.flush() {
                 self.message(key, message, at);
             }

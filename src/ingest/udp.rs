@@ -81,14 +81,17 @@ impl Udp {
         let mut events = [EpollEvent::empty(); 2];
         loop {
             let due_ms = self.silences.due_ms();
-            self.rounds.wait(&self.epoll, &mut events, false, due_ms)?;
+            let count = self.rounds.wait(&self.epoll, &mut events, false, due_ms)?;
+            let readable = events[..count].iter().any(|event| event.data() == SOCKET);
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
             if self.settle(now_ms) {
                 self.rounds.answered();
             }
-            if !self.rounds.draining() {
+            if readable {
                 self.take_in()?;
+            }
+            if !self.rounds.draining() {
                 self.end_epochs(now);
             }
             self.rounds.hand_over();
@@ -185,7 +188,7 @@ impl Udp {
                 peer.delay.offend(now_ms);
             }
             if self.protocol.has_epochs() {
-                self.silences.heard(from, &mut peer.silent_ms, now_ms);
+                self.silences.heard(from, &mut peer.silence, now_ms);
             }
         }
     }
@@ -258,14 +261,14 @@ impl Udp {
         let now_ms = now.monotonic_ns / 1_000_000;
         loop {
             let peers = &mut self.peers;
-            let silent = |from| peers.get(from)?.silent_ms;
+            let silent = |from| peers.get(from)?.silence;
             let Some(from) = self.silences.next(now_ms, silent) else {
                 return;
             };
             let Some(peer) = self.peers.get(from) else {
                 continue;
             };
-            peer.silent_ms = None;
+            peer.silence = None;
             if let Some(message) = peer.session.flush() {
                 self.message(from, message, now, &mut Allowance::of(0));
             }
