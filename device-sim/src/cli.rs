@@ -470,6 +470,10 @@ impl Show {
         for kind in &check.kinds_missing {
             eprintln!("device-sim: no {kind} was delivered");
         }
+        if let Some(first) = &check.misplaced_first {
+            let count = check.misplaced;
+            eprintln!("device-sim: {count} positions were pushed wrong, the first: {first}");
+        }
         for missing in &check.protocols_missing {
             eprintln!("device-sim: {missing}");
         }

@@ -29,7 +29,7 @@ pub enum Protocol {
     TeltonikaUdp,
     /// GT06, newer and older location messages in turn.
     Gt06,
-    /// H02, as text.
+    /// H02, as text and packed in turn.
     H02,
     /// OsmAnd over HTTP, query and JSON in turn.
     Osmand,
@@ -139,11 +139,15 @@ impl Protocol {
             speed_dkmh: nearest(i32::from(report.speed_dkmh), 10) as u16,
             ..report
         };
+        let knots = |report: Report| Report {
+            speed_dkmh: (report.knots().round() * 18.52).round() as u16,
+            ..report
+        };
         match self {
             Protocol::Jt808 | Protocol::Osmand | Protocol::Nmea => (report, 1),
             Protocol::Teltonika | Protocol::TeltonikaUdp => (speed(report), 10),
             Protocol::Gt06 => (speed(place(report)), 10),
-            Protocol::H02 => (place(report), 1),
+            Protocol::H02 => (knots(place(report)), 1),
         }
     }
 
@@ -354,6 +358,8 @@ mod tests {
             (rounded.lat_e6, rounded.lon_e6, rounded.speed_dkmh, step),
             (-33_867_490, 151_206_985, 660, 10)
         );
+        // 35.4 knots become 35.
+        assert_eq!(Protocol::H02.round(report).0.speed_dkmh, 648);
         assert_eq!(Protocol::Nmea.round(report), (report, 1));
     }
 }

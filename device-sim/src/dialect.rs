@@ -120,7 +120,7 @@ pub fn open(protocol: Protocol, id: &str, rank: u32) -> Box<dyn Dialect> {
         Protocol::Teltonika => Box::new(teltonika::Stream::new(id, rank)),
         Protocol::TeltonikaUdp => Box::new(teltonika::Datagrams::new(id, rank)),
         Protocol::Gt06 => Box::new(gt06::Speaker::new(id, rank)),
-        Protocol::H02 => Box::new(h02::Speaker::new(id)),
+        Protocol::H02 => Box::new(h02::Speaker::new(id, rank)),
         Protocol::Osmand => Box::new(osmand::Speaker::new(id, rank)),
         Protocol::Nmea => Box::new(nmea::Speaker::new(id)),
     }

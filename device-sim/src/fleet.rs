@@ -530,11 +530,12 @@ fn enter_seen(
                 Seen::Track {
                     device,
                     time_ms,
+                    shown,
                     snapshot,
                     at,
                     ..
                 } => {
-                    ledger.tracked(&device, time_ms, at, !snapshot);
+                    ledger.tracked(&device, time_ms, &shown, at, !snapshot);
                 }
                 Seen::Alarm { payload, .. } => ledger.delivered(&payload),
                 Seen::Unreadable { .. } => ledger.unreadable(),

@@ -1,4 +1,4 @@
-//! H02 as a tracker speaks it, in its text form: positions with a status word that no one answers.
+//! H02 as a tracker speaks it, as text or packed: positions with a status word that the tracker waits for no answer to.
 //!
 //! Written from the protocol's tables only. Some servers answer all the same, so what comes is held against the form
 //! of an answer and passed over.
@@ -12,18 +12,35 @@ use crate::report::{Report, degrees_minutes};
 const SOS_BIT: u32 = 1;
 const POWER_CUT_BIT: u32 = 19;
 
+/// Status of the battery: full.
+const BATTERY: u8 = 6;
+/// What stands behind the status of a packed position; its length is what trackers of this age send.
+const PACKED_REST: [u8; 3] = [0; 3];
+
+/// How a tracker writes its positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Text,
+    Packed,
+}
+
 /// A tracker.
 #[derive(Debug)]
 pub struct Speaker {
     id: String,
+    form: Form,
     partial: Vec<u8>,
 }
 
 impl Speaker {
-    /// A tracker with this id.
-    pub fn new(id: &str) -> Speaker {
+    /// A tracker with this id of ten digits. Forms take turns; a heartbeat is text in both.
+    pub fn new(id: &str, rank: u32) -> Speaker {
         Speaker {
             id: id.into(),
+            form: match rank % 2 {
+                0 => Form::Text,
+                _ => Form::Packed,
+            },
             partial: Vec::new(),
         }
     }
@@ -85,7 +102,10 @@ impl Dialect for Speaker {
         out: &mut Vec<u8>,
     ) {
         if let Some(report) = reports.next() {
-            out.extend_from_slice(position(&self.id, report).as_bytes());
+            match self.form {
+                Form::Text => out.extend_from_slice(position(&self.id, report).as_bytes()),
+                Form::Packed => pack(&self.id, report, out),
+            }
         }
     }
 
@@ -95,12 +115,46 @@ impl Dialect for Speaker {
     }
 }
 
-/// A position with its status word.
-fn position(id: &str, report: &Report) -> String {
-    let mut status = u32::MAX;
+/// The status word.
+fn status(report: &Report) -> u32 {
+    let mut word = u32::MAX;
     for (bit, place) in [(alarm::SOS, SOS_BIT), (alarm::POWER_CUT, POWER_CUT_BIT)] {
-        status &= !((report.alarms >> bit & 1) << place);
+        word &= !((report.alarms >> bit & 1) << place);
     }
+    word
+}
+
+/// Appends a packed position: decimal digits, two to a byte.
+fn pack(id: &str, report: &Report, out: &mut Vec<u8>) {
+    let clock = Clock::utc(report.time_s);
+    let (lat, lat_e5) = degrees_minutes(report.lat_e6);
+    let (lon, lon_e5) = degrees_minutes(report.lon_e6);
+    out.push(b'$');
+    digits(&format!("{id:0>10}{}{}", clock.hms(), clock.dmy()), out);
+    digits(&format!("{lat:02}{:06}", lat_e5 / 10), out);
+    out.push(BATTERY);
+    // A fix, the north, the east.
+    let flags = 1 << 1 | u8::from(report.lat_e6 >= 0) << 2 | u8::from(report.lon_e6 >= 0) << 3;
+    let start = out.len();
+    digits(&format!("{lon:03}{:06}0", lon_e5 / 10), out);
+    out[start + 4] |= flags;
+    digits(
+        &format!("{:03.0}{:03}", report.knots(), report.course_deg),
+        out,
+    );
+    out.extend_from_slice(&status(report).to_be_bytes());
+    out.extend_from_slice(&PACKED_REST);
+}
+
+/// Appends an even number of digits.
+fn digits(text: &str, out: &mut Vec<u8>) {
+    let pairs = text.as_bytes().chunks_exact(2);
+    out.extend(pairs.map(|pair| (pair[0] - b'0') << 4 | (pair[1] - b'0')));
+}
+
+/// A position as text.
+fn position(id: &str, report: &Report) -> String {
+    let status = status(report);
     let clock = Clock::utc(report.time_s);
     let (lat, lat_e5) = degrees_minutes(report.lat_e6);
     let (lon, lon_e5) = degrees_minutes(report.lon_e6);
@@ -166,6 +220,19 @@ mod tests {
     }
 
     #[test]
+    fn packed_position_has_every_field_at_its_place() {
+        let mut out = Vec::new();
+        pack("4100000012", &SOS, &mut out);
+        // A fix, south and east: 1010. 65 km/h are 35 knots.
+        let expected: [u8; 32] = [
+            0x24, 0x41, 0x00, 0x00, 0x00, 0x12, 0x22, 0x13, 0x20, 0x14, 0x11, 0x23, 0x33, 0x52,
+            0x04, 0x91, 0x06, 0x15, 0x11, 0x24, 0x19, 0x4a, 0x03, 0x52, 0x71, 0xff, 0xff, 0xff,
+            0xfd, 0x00, 0x00, 0x00,
+        ];
+        assert_eq!(out, expected);
+    }
+
+    #[test]
     fn status_bits_are_0_while_they_apply() {
         let status = |alarms| {
             let text = position("1", &Report { alarms, ..REPORT });
@@ -179,7 +246,7 @@ mod tests {
 
     #[test]
     fn answers_are_not_awaited_but_must_be_answers() {
-        let mut speaker = Speaker::new("4100000012");
+        let mut speaker = Speaker::new("4100000012", 0);
         assert!(speaker.greet(&mut Vec::new()));
         let (name, bytes) = write(&mut speaker, Kind::Live, &[REPORT]);
         assert!(!name.awaited && bytes.ends_with(b"#"));

@@ -21,6 +21,7 @@ use crate::crew::Crew;
 use crate::delivery::{Delivery, Phase};
 use crate::device::{Sent, Way};
 use crate::histogram::Histogram;
+use crate::report::{Report, Shown};
 use crate::truth::{Episode, Judge, Mark, Rules, What};
 
 /// Answered reports that are remembered for each device while a subscriber may still be told of them.
@@ -52,6 +53,8 @@ pub struct Counts {
     pub refused: u64,
     /// Reports seen by the stream's subscriber.
     pub tracked: u64,
+    /// Of those, how many were shown another place, speed or course than was sent.
+    pub misplaced: u64,
     /// Raises and clears that reports so far mean.
     pub expected: u64,
     /// Different alarms that came in by MQTT.
@@ -100,6 +103,8 @@ pub(crate) struct Book {
     pub state_lost: Vec<i64>,
     pub counts: Counts,
     pub latency: Histogram,
+    /// The first report that was shown otherwise than it was sent.
+    pub misplaced: Option<(u32, Report, Shown)>,
     file: Option<File>,
     /// Why the file is not complete.
     pub file_error: Option<String>,
@@ -134,7 +139,7 @@ pub(crate) struct Account {
 
 #[derive(Debug)]
 struct Entry {
-    time_s: u32,
+    report: Report,
     sent_ns: u64,
     kept: bool,
     answered: bool,
@@ -175,6 +180,7 @@ impl Ledger {
             state_lost: Vec::new(),
             counts: Counts::default(),
             latency: Histogram::default(),
+            misplaced: None,
             file: None,
             file_error: None,
             text: String::new(),
@@ -264,12 +270,12 @@ impl Ledger {
         self.open().counts.refused += u64::from(count);
     }
 
-    /// Enters a position that the stream's subscriber saw; `news`: pushed just now, not part of a snapshot, so that
-    /// its latency counts.
-    pub fn tracked(&self, device: &str, time_ms: i64, at: Instant, news: bool) {
+    /// Enters a position that the stream's subscriber saw, as it was shown; `news`: pushed just now, not part of a
+    /// snapshot, so that its latency counts.
+    pub fn tracked(&self, device: &str, time_ms: i64, shown: &Shown, at: Instant, news: bool) {
         let (mut book, ns) = (self.open(), self.since(at));
         if let Some(device) = book.device(device) {
-            book.track(device, time_ms, news.then_some(ns));
+            book.track(device, time_ms, shown, news.then_some(ns));
         }
     }
 
@@ -443,7 +449,7 @@ impl Book {
         }
         account.newest_ms = Some(time_ms);
         account.entries.push_back(Entry {
-            time_s: sent.report.time_s,
+            report: sent.report,
             sent_ns,
             kept: sent.kept,
             answered: false,
@@ -479,16 +485,21 @@ impl Book {
         account.forget();
     }
 
-    fn track(&mut self, device: u32, time_ms: i64, ns: Option<u64>) {
+    fn track(&mut self, device: u32, time_ms: i64, shown: &Shown, ns: Option<u64>) {
         let account = &mut self.accounts[device as usize];
         let at = account
             .entries
-            .partition_point(|e| i64::from(e.time_s) * 1000 < time_ms);
+            .partition_point(|e| e.report.time_ms() < time_ms);
         let Some(entry) = account.entries.get_mut(at) else {
             return;
         };
-        if i64::from(entry.time_s) * 1000 == time_ms && !entry.tracked {
+        if entry.report.time_ms() == time_ms && !entry.tracked {
             entry.tracked = true;
+            if !entry.report.is_shown_by(shown) {
+                self.counts.misplaced += 1;
+                let sent = entry.report;
+                self.misplaced.get_or_insert((device, sent, *shown));
+            }
             self.counts.tracked += 1;
             self.tallies[self.crew.turn(device)].tracked += 1;
             if let Some(ns) = ns {

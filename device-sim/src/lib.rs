@@ -3,8 +3,9 @@
 //! On [`roads`] (a generated [`town`] or a real one) each [`vehicle`] drives as the [`scenario`] has it; a [`device`]
 //! of the [`crew`] sends its [`report`]s by the [`schedule`] in its [`dialect`]: [`jt808`], [`teltonika`], [`gt06`],
 //! [`h02`], [`osmand`] or [`nmea`]. The [`fleet`] runs them all. The [`ledger`] notes what was sent and answered and
-//! what the [`subscriber`]s saw; [`truth`] says which alarms that means, and the [`checker`] judges. Beside them stand a [`broker`] that can misbehave, a [`sink`] for traces and the [`replay`] of recorded
-//! logs. Nothing here is shared with the runtime: neither encoders nor geometry nor rules.
+//! what the [`subscriber`]s saw; [`truth`] says which alarms that means, and the [`checker`] judges. Beside them stand
+//! a [`broker`] that can misbehave, a [`sink`] for traces and the [`replay`] of recorded logs. Nothing here is shared
+//! with the runtime: neither encoders nor geometry nor rules.
 
 pub mod alarm;
 pub mod broker;

@@ -30,8 +30,23 @@ const STORED: &[u8] = b"+BUFF:GT";
 const ACKNOWLEDGEMENT: &[u8] = b"+ACK:GT";
 const TEXTS: [&[u8]; 3] = [RESPONSE, STORED, ACKNOWLEDGEMENT];
 
+/// Most locations of a text; the documents know up to 15.
+const LOCATIONS_MAX: usize = 64;
+
+/// Attributes that most reports have no more than.
+const ATTRIBUTES_USUAL: usize = 12;
+
+/// Bytes that answers have no more than, unless a version is odd.
+const ANSWER_BYTES_USUAL: usize = 32;
+
+/// Bytes that are looked at together for the end of a text.
+const SCAN_BYTES: usize = 32;
+
 /// Digits of an IMEI; where a message has no version it stands in the version's place.
 const IMEI_DIGITS: usize = 15;
+
+/// Digits of the versions at the end of a GT300's message.
+const TRAILER_DIGITS: usize = 10;
 
 /// State of one connection: none, as every message names its sender.
 pub(super) struct Session {
@@ -114,11 +129,16 @@ fn cut(bytes: &[u8]) -> Cut {
 /// A text ends with its `$`, with its line, or where the next begins: a lost connection cuts messages short.
 fn cut_text(bytes: &[u8]) -> Cut {
     let window = &bytes[..bytes.len().min(MESSAGE_BYTES_MAX)];
-    let end = (1..window.len()).find(|&at| match window[at] {
+    let ends = |at: usize| match window[at] {
         b'$' => true,
         b'+' => TEXTS.iter().any(|text| window[at..].starts_with(text)),
         byte => is_blank(byte),
-    });
+    };
+    // What can end a text lies below the comma, most of the text does not: whole blocks are passed over.
+    let blocks = window.chunks(SCAN_BYTES).zip((0..).step_by(SCAN_BYTES));
+    let end = blocks
+        .filter(|(block, _)| block.iter().fold(false, |low, &b| low | (b < b',')))
+        .find_map(|(block, start)| (start.max(1)..start + block.len()).find(|&at| ends(at)));
     match end {
         Some(len) if window[len] == b'$' => Cut::Message {
             len: len + 1,
@@ -155,7 +175,10 @@ impl Session {
             None => (message, false),
         };
         let fields = Fields::cut(text).ok_or(Reject::TooLong)?;
-        let last = fields.count() - 1;
+        // Some devices leave the version out; the GT300 has its versions after the count number instead.
+        let versioned = fields.len(1) != IMEI_DIGITS;
+        let trailer = !versioned && fields.len(fields.count() - 1) == TRAILER_DIGITS;
+        let last = fields.count() - 1 - usize::from(trailer);
         let number = fields.get(last);
         let numbered = number.len() == 4 && number.iter().all(u8::is_ascii_hexdigit);
         if !closed && !numbered {
@@ -167,8 +190,6 @@ impl Session {
         let code: [u8; 3] = code
             .and_then(|code| code.try_into().ok())
             .ok_or(Reject::Rubbish)?;
-        // Some devices leave the version out.
-        let versioned = fields.len(1) != IMEI_DIGITS;
         let id = 1 + usize::from(versioned);
         let device = DeviceId::new(fields.get(id)).ok_or(Reject::Device)?;
         if last < id + 2 {
@@ -178,7 +199,7 @@ impl Session {
             true => acknowledgement(&fields, code, device),
             false => {
                 let end = last - usize::from(numbered);
-                let mut message = self.report(&fields, code, id, end, now);
+                let mut message = self.report(&fields, code, id, end, now)?;
                 message.device = Some(device);
                 let stored = header.starts_with(STORED);
                 for report in &mut message.reports {
@@ -187,8 +208,9 @@ impl Session {
                 message
             }
         };
-        if numbered {
-            answer(&mut message, fields.get(1), number);
+        if numbered && !trailer {
+            let version = if versioned { fields.get(1) } else { b"" };
+            answer(&mut message, version, number);
         }
         Ok(message)
     }
@@ -201,15 +223,13 @@ impl Session {
         id: usize,
         end: usize,
         now: Arrival,
-    ) -> Message {
-        let version = match id {
-            1 => b"",
-            _ => fields.get(1),
-        };
-        let model = Model::of(version);
+    ) -> Result<Message, Reject> {
+        let versioned = id > 1;
+        let model = Model::of(if versioned { fields.get(1) } else { b"" });
         let mut body = Body {
             fields,
             model,
+            versioned,
             code,
             name: id + 1 + usize::from(model.vin || code == *b"OBD"),
             tail: None,
@@ -218,22 +238,26 @@ impl Session {
         let mut reports = Vec::new();
         let mut next = Place::find(fields, id + 1);
         while let Some(place) = next {
+            if reports.len() == LOCATIONS_MAX {
+                return Err(Reject::TooLong);
+            }
             let mut report = place.report(fields, &self.settings, now);
             let tail = location::surroundings(fields, place.after(), model.family, &mut report);
             body.tail = Some(tail);
             reports.push(report);
             next = Place::find(fields, place.after());
         }
-        let known = report::kind(code);
-        let mut message = Message::new(known.unwrap_or("report"), None);
         // The device's own state is that of its newest position, which is the last.
         let located = !reports.is_empty();
         let mut newest = reports.pop().unwrap_or_default();
-        if !located && body.has_positions() {
+        newest.attributes.reserve(ATTRIBUTES_USUAL);
+        let known = report::kind(code);
+        if !located && !matches!(known, Some("information" | "network")) {
             body.tail = location::cell_alone(fields, id + 1, end)
                 .map(|at| location::surroundings(fields, at, model.family, &mut newest));
         }
         body.add_to(&mut newest);
+        let mut message = Message::new(known.unwrap_or("report"), None);
         if model.vin {
             newest.state(AttributeKey::Vin, fields.text(id + 1));
         }
@@ -250,7 +274,7 @@ impl Session {
             }
         }
         message.reports = reports;
-        message
+        Ok(message)
     }
 }
 
@@ -260,7 +284,9 @@ fn acknowledgement(fields: &Fields, code: [u8; 3], device: DeviceId) -> Message 
         return Message::new("heartbeat", Some(device));
     }
     let mut message = Message::new("acknowledgement", Some(device));
-    message.state(AttributeKey::Result, fields.text(0));
+    let command = fields.text(0);
+    let command = command.and_then(|header| header.strip_prefix("+ACK:").map(str::to_owned));
+    message.state(AttributeKey::Result, command);
     message
 }
 
@@ -268,6 +294,7 @@ fn acknowledgement(fields: &Fields, code: [u8; 3], device: DeviceId) -> Message 
 /// the report again and drops the connection.
 fn answer(message: &mut Message, version: &[u8], number: &[u8]) {
     let out = &mut message.answer_now;
+    out.reserve(ANSWER_BYTES_USUAL);
     out.extend(b"+SACK:");
     if message.kind == "heartbeat" {
         out.extend(b"GTHBD,");

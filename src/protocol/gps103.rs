@@ -70,7 +70,7 @@ impl Decoder for Session {
     fn decode(&mut self, content: &[u8], now: Arrival) -> Result<Message, Reject> {
         let content = content.trim_ascii();
         if let Some(login) = content.strip_prefix(LOGIN) {
-            let login = login.strip_prefix(IMEI).ok_or(Reject::Rubbish)?;
+            let login = login.strip_prefix(IMEI).unwrap_or(login);
             let device = device(Fields::new(login).get(0))?;
             return Ok(answered("login", device, b"LOAD"));
         }
@@ -106,7 +106,7 @@ impl Session {
     fn named(&self, fields: &Fields, device: DeviceId, now: Arrival) -> Message {
         match fields.get(1) {
             // Some come in without the mark of a login.
-            b"A" | b"L" if fields.len() <= 3 => answered("login", device, b"LOAD"),
+            b"A" | b"L" | b"" if fields.len() <= 3 => answered("login", device, b"LOAD"),
             b"OBD" => {
                 let mut message = Message::new("vehicle", Some(device));
                 message.attributes = report::vehicle(fields);

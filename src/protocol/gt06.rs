@@ -90,8 +90,8 @@ enum Answer {
     Same,
 }
 
-/// What a kind of message is called, how it is answered, and what it says.
-type Read = (&'static str, Answer, Option<Reading>);
+/// What a kind of message is called, how it is answered, and whether it could be read.
+type Read = (&'static str, Answer, Option<()>);
 
 impl Session {
     fn clock(&self, now: Arrival) -> Clock<'_> {
@@ -139,24 +139,24 @@ impl Session {
 
     /// Reads a message after the envelope; what is in it is sound even if it cannot be read.
     fn packet(&mut self, packet: &Packet, now: Arrival) -> Message {
-        let (kind, answer, reading) = match packet.number {
+        let mut reading = Reading::default();
+        let (kind, answer, whole) = match packet.number {
             0x8a => return self.time(packet, now),
             0x2a => return self.address(packet),
-            _ => match read(packet, &self.clock(now)) {
+            _ => match read(packet, &self.clock(now), &mut reading) {
                 Some(read) => read,
                 None => return self.refuse(packet),
             },
         };
-        let Some(mut reading) = reading else {
-            let mut message = Message::new(kind, self.device);
-            message.refused = Some(Reject::Length);
-            // Unanswered, the terminal would send it for ever.
-            self.answer(&mut message.answer_now, packet, answer);
-            return message;
-        };
-        self.raise_terminal_alarm(&mut reading, kind == "alarm");
         let mut message = Message::new(kind, self.device);
         self.answer(&mut message.answer_now, packet, answer);
+        // What stands before the place where a message breaks off is good.
+        if whole.is_none() && reading.is_empty() {
+            // Answered all the same: else the terminal would send it for ever.
+            message.refused = Some(Reject::Length);
+            return message;
+        }
+        self.raise_terminal_alarm(&mut reading, kind == "alarm");
         reading.finish(&mut message);
         message
     }
@@ -203,12 +203,11 @@ impl Session {
         message
     }
 
-    /// A message that is not read. What has the short form may wait for an answer, except answers to commands; parts
-    /// of a recording are asked for one by one.
+    /// A message that is not read. What has the short form may wait for an answer, except answers to commands and
+    /// pictures, which are sent part by part to who asks for them.
     fn refuse(&self, packet: &Packet) -> Message {
         let (kind, reject, answer) = match packet.number {
-            0x41 => ("media", Reject::Part, Answer::Same),
-            0x35 | 0x36 => ("media", Reject::Part, Answer::None),
+            0x36 => ("media", Reject::Part, Answer::None),
             0x80..=0x82 => ("unknown", Reject::UnknownKind, Answer::None),
             _ if packet.long => ("unknown", Reject::UnknownKind, Answer::None),
             _ => ("unknown", Reject::UnknownKind, Answer::Short),
@@ -221,86 +220,151 @@ impl Session {
 }
 
 /// What a message says; `None` if its number is not known.
-fn read(packet: &Packet, clock: &Clock) -> Option<Read> {
+fn read(packet: &Packet, clock: &Clock, reading: &mut Reading) -> Option<Read> {
     let Packet {
         long,
         number,
         content,
         ..
     } = *packet;
-    let location = || location::read(number, content, clock);
-    let around = || surroundings::read(number, content, clock);
+    let location = |reading: &mut Reading| location::read(number, content, clock, reading);
+    let around = |reading: &mut Reading| surroundings::read(number, content, clock, reading);
     let placed = location::begins(content);
     Some(match number {
         0x10 | 0x11 | 0x12 | 0x22 | 0x25 | 0x2d | 0x31 | 0x37 | 0x38 | 0xa0 | 0x1e => {
-            ("location", Answer::None, location())
+            ("location", Answer::None, location(reading))
         }
-        0x1a | 0x61 => ("location", Answer::Short, location()),
-        0x13 => ("heartbeat", Answer::Short, status::heartbeat(content)),
-        0x23 => ("heartbeat", Answer::Short, status::newer_heartbeat(content)),
+        0x1a | 0x61 => ("location", Answer::Short, location(reading)),
+        0x13 => (
+            "heartbeat",
+            Answer::Short,
+            status::heartbeat(content, reading),
+        ),
+        0x23 => (
+            "heartbeat",
+            Answer::Short,
+            status::newer_heartbeat(content, reading),
+        ),
         0x32 | 0x33 if long => (
             "alarm",
             Answer::Same,
-            models::alarm_system(number, content, clock),
+            models::alarm_system(number, content, clock, reading),
         ),
-        0x16 | 0x26 | 0x27 | 0x32 | 0x39 | 0xa4 => ("alarm", Answer::Short, location()),
-        0xa3 if content.len() >= place::PLACE_BYTES => ("alarm", Answer::Short, location()),
-        0xa3 => ("status", Answer::Short, status::lock(content)),
+        0x16 | 0x26 | 0x27 | 0x32 | 0x39 | 0xa4 => ("alarm", Answer::Short, location(reading)),
+        0xa3 if content.len() >= place::PLACE_BYTES => ("alarm", Answer::Short, location(reading)),
+        0xa3 => ("status", Answer::Short, status::lock(content, reading)),
         0x19 if content.len() > 17 && place::has_time(content) => (
             "cells",
             Answer::None,
-            surroundings::counted_cells(content, clock),
+            surroundings::counted_cells(content, clock, reading),
         ),
-        0x19 => ("alarm", Answer::Short, surroundings::status(content)),
-        0xa5 => ("alarm", Answer::Short, surroundings::alarm(content)),
-        0xa9 => ("alarm", Answer::Short, around()),
-        0x95 => ("alarm", Answer::Short, models::camera(content, clock)),
-        0x17 if content.len() == 35 && placed => ("location", Answer::Short, location()),
-        0x24 if content.len() == 41 && placed => ("location", Answer::None, location()),
-        0x34 if content.len() != 50 => ("location", Answer::None, models::logger(content, clock)),
-        0xa2 if content.len() == 59 && placed => ("location", Answer::Short, location()),
-        0x36 if !long && content.len() == 48 && placed => ("location", Answer::Short, location()),
-        0x36 if !long => ("status", Answer::Short, status::with_modules(content)),
-        0x18 | 0x24 | 0x28 | 0x2c | 0x2e | 0x33 | 0x34 | 0xa1 | 0xa2 => {
-            ("cells", Answer::None, around())
+        0x19 => (
+            "alarm",
+            Answer::Short,
+            surroundings::status(content, reading),
+        ),
+        0xa5 => (
+            "alarm",
+            Answer::Short,
+            surroundings::alarm(content, reading),
+        ),
+        0xa9 => ("alarm", Answer::Short, around(reading)),
+        0x95 => (
+            "alarm",
+            Answer::Short,
+            models::camera(content, clock, reading),
+        ),
+        0x17 if content.len() == 35 && placed => ("location", Answer::Short, location(reading)),
+        0x24 if content.len() == 41 && placed => ("location", Answer::None, location(reading)),
+        0x34 if content.len() != 50 => (
+            "location",
+            Answer::None,
+            models::logger(content, clock, reading),
+        ),
+        0xa2 if content.len() == 59 && placed => ("location", Answer::Short, location(reading)),
+        // The upper half is the length of the GPS part; modules never have it there.
+        0x36 if !long && content.len() == 48 && placed && content[6] >> 4 == 12 => {
+            ("location", Answer::Short, location(reading))
         }
-        0xf3 => ("wifi", Answer::None, surroundings::points(content, clock)),
+        0x36 if !long => (
+            "status",
+            Answer::Short,
+            status::with_modules(content, reading),
+        ),
+        0x18 | 0x24 | 0x28 | 0x2c | 0x2e | 0x33 | 0x34 | 0xa1 | 0xa2 => {
+            ("cells", Answer::None, around(reading))
+        }
+        0xf3 => (
+            "wifi",
+            Answer::None,
+            surroundings::points(content, clock, reading),
+        ),
         0xb2 => (
             "beacon",
             Answer::Short,
-            surroundings::beacon(content, clock),
+            surroundings::beacon(content, clock, reading),
         ),
         0xa7 => (
             "address_request",
             Answer::None,
-            surroundings::address(content),
+            surroundings::address(content, reading),
         ),
         0x15 => (
             "command_answer",
             Answer::None,
-            information::command_answer(content),
+            information::command_answer(content, reading),
         ),
         0x21 => (
             "command_answer",
             Answer::None,
-            information::newer_command_answer(content, clock),
+            information::newer_command_answer(content, clock, reading),
         ),
         0x94 => (
             "information",
             Answer::None,
-            information::information(content, long),
+            information::information(content, long, reading),
         ),
-        0x9b => ("serial", Answer::None, information::serial(content)),
-        0x70 => ("location", Answer::Short, modules::modular(content, clock)),
+        0x9b => (
+            "serial",
+            Answer::None,
+            information::serial(content, reading),
+        ),
+        0x70 => (
+            "location",
+            Answer::Short,
+            modules::modular(content, clock, reading),
+        ),
+        0x35 => (
+            "media",
+            Answer::None,
+            attached::picture_offer(content, reading),
+        ),
+        0x41 => ("media", Answer::Same, attached::picture(content, reading)),
         0x8c => (
             "diagnosis",
             Answer::None,
-            attached::diagnosis(content, clock),
+            attached::diagnosis(content, clock, reading),
         ),
-        0x65 | 0x66 => ("diagnosis", Answer::None, attached::list(content, clock)),
-        0x40 => ("battery", Answer::Short, attached::battery(content, clock)),
-        0xf1 => ("status", Answer::Short, attached::states(content, clock)),
-        0xf2 => ("sensors", Answer::Short, attached::sensors(content, clock)),
+        0x65 | 0x66 => (
+            "diagnosis",
+            Answer::None,
+            attached::list(content, clock, reading),
+        ),
+        0x40 => (
+            "battery",
+            Answer::Short,
+            attached::battery(content, clock, reading),
+        ),
+        0xf1 => (
+            "status",
+            Answer::Short,
+            attached::states(content, clock, reading),
+        ),
+        0xf2 => (
+            "sensors",
+            Answer::Short,
+            attached::sensors(content, clock, reading),
+        ),
         _ => return None,
     })
 }

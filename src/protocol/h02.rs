@@ -6,6 +6,8 @@
 //! first bytes, so that how a network cuts it changes nothing.
 
 mod binary;
+mod cells;
+mod place;
 mod status;
 mod text;
 
@@ -18,9 +20,6 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 8192;
 
 /// Longest binary message of any version, with room for access points.
 const BINARY_BYTES_MAX: usize = 128;
-
-/// Lengths of binary messages that documents name.
-const BINARY_LENGTHS: [usize; 4] = [binary::BYTES_MIN, 42, 45, 47];
 
 /// State of one connection.
 pub(super) struct Session {
@@ -84,7 +83,7 @@ impl Decoder for Session {
         let blank = left.iter().take_while(|&&b| is_line_end(b)).count();
         let rest = &left[blank..];
         match self.tail {
-            true => (0..rest.len()).any(|at| begins(&rest[at..]) != Begins::Nothing),
+            true => (0..rest.len()).any(|at| begins(&rest[at..]) == Begins::Message),
             false => !rest.is_empty(),
         }
     }
@@ -165,26 +164,18 @@ fn text_end(window: &[u8]) -> End {
     }
 }
 
-/// A start that is not certain counts only where documents let a message end.
+/// What may be the next start ends a message too: if it is none, it will be passed over as the rest of this one.
 fn binary_end(window: &[u8]) -> End {
     let arrived = window.len();
     if arrived < binary::BYTES_MIN {
         return End::Later;
     }
-    for at in binary::BYTES_MIN..arrived.min(BINARY_BYTES_MAX) {
-        match begins(&window[at..]) {
-            Begins::Message => return End::At(at),
-            Begins::Perhaps
-                if BINARY_LENGTHS.contains(&at) || !BINARY_LENGTHS.contains(&arrived) =>
-            {
-                return End::Later;
-            }
-            _ => {}
-        }
-    }
-    match arrived {
-        ..BINARY_BYTES_MAX => End::At(arrived),
-        _ => End::At(binary::BYTES_MIN),
+    let next = (binary::BYTES_MIN..arrived.min(BINARY_BYTES_MAX))
+        .find(|&at| begins(&window[at..]) != Begins::Nothing);
+    match next {
+        Some(next) => End::At(next),
+        None if arrived < BINARY_BYTES_MAX => End::At(arrived),
+        None => End::At(binary::BYTES_MIN),
     }
 }
 

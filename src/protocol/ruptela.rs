@@ -9,14 +9,14 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use super::bytes::{Reader, hex};
+use super::bytes::{Reader, text_or_hex};
 use super::check::crc16_kermit;
 use super::decoder::Decoder;
 use super::{Arrival, Message, Reject, Report, Settings, Split};
-use crate::frame::{AlarmKind, AttributeKey, DeviceId, Value};
+use crate::frame::{AlarmKind, AttributeKey, DeviceId};
 
-/// Longest message. Packets of records have up to 1,024 bytes; the length has room for more.
-pub(super) const MESSAGE_BYTES_MAX: usize = 2048;
+/// Longest message. The packets of devices have up to 1,024 bytes.
+pub(super) const MESSAGE_BYTES_MAX: usize = 1280;
 
 /// The length before and the check after what the length counts.
 const EXTRA_BYTES: usize = 4;
@@ -232,18 +232,8 @@ fn answer(number: u8) -> Vec<u8> {
     answer
 }
 
-/// The start of a text, or of the bytes as hex where it is none.
-fn text(bytes: &[u8]) -> Option<Value> {
-    let bytes = bytes.trim_ascii();
-    if bytes.is_empty() {
-        return None;
-    }
-    let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
-    Some(Value::Text(match bytes.iter().all(is_text) {
-        true => {
-            let kept = &bytes[..bytes.len().min(TEXT_BYTES_MAX)];
-            String::from_utf8_lossy(kept).into_owned()
-        }
-        false => hex(&bytes[..bytes.len().min(TEXT_BYTES_MAX / 2)]),
-    }))
+/// Text, if there is any.
+fn text(bytes: &[u8]) -> Option<String> {
+    let text = text_or_hex(bytes, TEXT_BYTES_MAX);
+    (!text.is_empty()).then_some(text)
 }

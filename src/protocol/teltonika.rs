@@ -18,9 +18,9 @@ use super::decoder::Decoder;
 use super::{Arrival, Message, Reject, Settings, Split};
 use crate::frame::DeviceId;
 
-/// Longest message. A packet of records has up to 1,280 bytes by the vendor's document; an answer to a command, or what
-/// a device on the serial port says, is not limited there.
-pub(super) const MESSAGE_BYTES_MAX: usize = 4096;
+/// Longest message. A packet has up to 1,280 bytes by the vendor's document; what a device passes on from its serial
+/// port may have more.
+pub(super) const MESSAGE_BYTES_MAX: usize = 2048;
 
 /// A single byte by which a device keeps its connection open. Nothing answers it.
 const KEEP_ALIVE: u8 = 0xff;

@@ -1,17 +1,21 @@
 //! TK103: vehicle trackers, text in parentheses.
 //!
-//! This file holds the session: it cuts messages and says what each command means and what it is answered. Older devices
-//! write everything without separators, newer ones put commas between; both give the same fields in the same order.
+//! This file holds the session: it cuts messages and says what each command means and what it is answered. Older
+//! devices write everything without separators, newer ones put commas between; both give the same fields in the same
+//! order.
 
 mod position;
 
 use super::decoder::Decoder;
 use super::fields::{Fields, printable};
 use super::{Arrival, Message, Reject, Report, Settings, Split};
-use crate::frame::{AlarmKind, Alarms, AttributeKey, DeviceId};
+use crate::frame::{AlarmKind, Alarms, AttributeKey, DeviceId, FixFields, TimeSource};
 
 /// Longest message; settings that a device tells and lists of access points are the longest.
 pub(super) const MESSAGE_BYTES_MAX: usize = 2048;
+
+/// Bytes of an id that does not end with a comma.
+const ID_BYTES: usize = 12;
 
 /// Longest text that is kept.
 const TEXT_BYTES_MAX: usize = 256;
@@ -110,33 +114,38 @@ struct Head<'a> {
     commas: bool,
 }
 
-impl Head<'_> {
-    /// An id of digits and a command of four characters, of which the first is a letter, with or without a comma
-    /// between.
-    fn read(inner: &[u8]) -> Result<Head<'_>, Reject> {
+impl<'a> Head<'a> {
+    /// An id of digits, or of twelve characters if it has others, and a command of two letters and two more characters,
+    /// with or without a comma between.
+    fn read(inner: &'a [u8]) -> Result<Head<'a>, Reject> {
         let digits = inner.iter().take_while(|byte| byte.is_ascii_digit());
-        let (id, rest) = inner.split_at(digits.count());
-        let (commas, rest) = match rest.strip_prefix(b",") {
-            Some(rest) => (true, rest),
-            None => (false, rest),
-        };
-        let device = DeviceId::new(id).ok_or(Reject::Device)?;
-        let (command, data) = rest.split_at_checked(4).ok_or(Reject::Rubbish)?;
-        let letters = command[..2].iter().all(u8::is_ascii_uppercase);
-        if !letters || !command[2..].iter().all(u8::is_ascii_alphanumeric) {
-            return Err(Reject::Rubbish);
+        let digits = digits.count();
+        let head = Head::cut(inner, digits).or_else(|| Head::cut(inner, ID_BYTES));
+        match DeviceId::new(&inner[..digits]) {
+            None if head.is_none() => Err(Reject::Device),
+            _ => head.ok_or(Reject::Rubbish),
         }
-        Ok(Head {
+    }
+
+    fn cut(inner: &'a [u8], id_bytes: usize) -> Option<Head<'a>> {
+        let (id, rest) = inner.split_at_checked(id_bytes)?;
+        let after_comma = rest.strip_prefix(b",");
+        let (command, data) = after_comma.unwrap_or(rest).split_at_checked(4)?;
+        let letters = command[..2].iter().all(u8::is_ascii_uppercase);
+        let sound = letters && command[2..].iter().all(u8::is_ascii_alphanumeric);
+        sound.then_some(Head {
             id,
-            device,
+            device: DeviceId::new(id)?,
             command,
             data: data.strip_prefix(b",").unwrap_or(data),
-            commas,
+            commas: after_comma.is_some(),
         })
     }
 
+    /// An answer in the form of the message.
     fn answer(&self, parts: &[&[u8]]) -> Vec<u8> {
-        [&[b"(", self.id], parts, &[b")"]].concat().concat()
+        let comma: &[u8] = if self.commas { b"," } else { b"" };
+        [&[b"(", self.id, comma], parts, &[b")"]].concat().concat()
     }
 }
 
@@ -180,6 +189,12 @@ impl Session {
             _ => {}
         }
         if placed || !report.momentary.is_empty() {
+            if message.kind == "unknown" {
+                message.kind = "location";
+            }
+            if !report.fix.fields.has(FixFields::TIME) && !self.settings.recorded {
+                report.fix.set_time((now.wall_ms, TimeSource::Arrival));
+            }
             message.hold_answer_for(vec![report]);
         } else {
             message.attributes = report.attributes;

@@ -2,8 +2,8 @@
 //!
 //! This file holds the session: it cuts messages by their check, so that a damaged length or a sync within other data
 //! costs no message behind it, and decides when a report goes out. NAV-PVT holds a whole epoch and is a report at once.
-//! Older receivers spread an epoch over several messages of the same time of week; it ends where the last of their cycle
-//! is in, with NAV-EOE, or with the next epoch.
+//! Older receivers spread an epoch over several messages of the same time of week; it ends where the last of their
+//! cycle is in, with NAV-EOE, or with the next epoch.
 
 mod navigation;
 
@@ -262,12 +262,14 @@ impl Session {
     }
 }
 
-/// The two bytes of the check over class to payload: sums of the bytes and of the sums (Fletcher, modulo 256).
+/// The two bytes of the check over class to payload: sums of the bytes and of the sums (Fletcher, modulo 256). Wider
+/// sums take a third of the time of sums of bytes.
 fn check(bytes: &[u8]) -> [u8; CHECK_BYTES] {
-    bytes.iter().fold([0, 0], |[a, b], &byte| {
-        let a = a.wrapping_add(byte);
-        [a, b.wrapping_add(a)]
-    })
+    let sums = bytes.iter().fold((0_u32, 0_u32), |(a, b), &byte| {
+        let a = a.wrapping_add(u32::from(byte));
+        (a, b.wrapping_add(a))
+    });
+    [sums.0 as u8, sums.1 as u8]
 }
 
 /// A sentence ends with its line; a byte that is not printable means that it was cut short.

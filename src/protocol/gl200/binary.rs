@@ -17,10 +17,13 @@ pub(super) const HEADERS: [&[u8]; 11] = [
 ];
 
 /// Lengths that a message can have.
-pub(super) const LENGTHS: std::ops::RangeInclusive<usize> = 24..=super::MESSAGE_BYTES_MAX;
+pub(super) const LENGTHS: std::ops::RangeInclusive<usize> = 12..=super::MESSAGE_BYTES_MAX;
 
 /// The end of each message.
 pub(super) const END: &[u8] = b"\r\n";
+
+/// Bytes of a time.
+const TIME_BYTES: usize = 7;
 
 /// Send time, count number, check and the end.
 const TAIL_BYTES: usize = 13;
@@ -40,6 +43,12 @@ const LOCATIONS_MAX: u8 = 15;
 /// The mask of reports and events whose first fields are battery and supply. The device's name is beside the point.
 const KNOWN_MASK: u32 = 0x00fc_1fff;
 const NAME_BIT: u32 = 1 << 6;
+
+/// Most positions of such a report, eight minutes of them.
+const POINTS_MAX: u16 = 512;
+
+/// The bit of a heartbeat's mask that puts the sender's id in.
+const HEARTBEAT_ID_BIT: u8 = 1 << 7;
 
 /// The type of reports whose positions are differences.
 const COMPRESSED: u8 = 100;
@@ -100,13 +109,24 @@ impl Header {
         )
     }
 
-    /// Bytes between the length and the sender's id: type and versions.
-    fn before_id(self) -> usize {
+    /// Bytes between the length and the sender's id: type of device, version of protocol and of program, as the mask
+    /// says.
+    fn before_id(self, message: &[u8]) -> usize {
+        let masked = |mask: u8| {
+            let bytes = [1, 2, 2];
+            let stated = bytes.iter().enumerate();
+            stated
+                .map(|(bit, bytes)| usize::from(mask >> bit & 1) * bytes)
+                .sum()
+        };
+        let byte = |at: usize| message.get(at).copied().unwrap_or(0);
         match self {
+            Header::Report { .. } | Header::Event { .. } => masked(byte(7)),
+            Header::Heartbeat => masked(byte(4) >> 1),
             Header::Information => 0,
             // A type of three bytes.
             Header::Login => 7,
-            _ => 5,
+            Header::Crash | Header::Acknowledgement => 5,
         }
     }
 }
@@ -129,30 +149,55 @@ pub(super) fn read(
         return Err(Reject::Checksum);
     }
     let (at, count) = header.length_at();
-    let id = at + count + header.before_id();
-    let device = message
-        .get(id..id + 8)
-        .and_then(device)
-        .ok_or(Reject::Device)?;
+    let id = at + count + header.before_id(message);
+    // A heartbeat may say nothing but that the line is alive.
+    let nameless = header == Header::Heartbeat && message[4] & HEARTBEAT_ID_BIT == 0;
+    let device = match nameless {
+        true => None,
+        false => Some(
+            message
+                .get(id..id + 8)
+                .and_then(device)
+                .ok_or(Reject::Device)?,
+        ),
+    };
+    if matches!(header, Header::Heartbeat) {
+        return Ok(Message::new(name(header), device));
+    }
     let body = message
         .get(id + 8..message.len() - TAIL_BYTES)
         .ok_or(Reject::Length)?;
     let kind = message[4];
-    let mut read = Message::new(name(header), Some(device));
+    let mut read = Message::new(name(header), device);
     match header {
         Header::Report { stored } | Header::Event { stored } => {
             let compressed = header == Header::Report { stored } && kind == COMPRESSED;
             let mut reports = match compressed {
-                true => differences(body, settings, now),
+                true => differences(body, settings, now)?,
                 false => groups(body, settings, now),
             };
-            if let Some(newest) = reports.last_mut() {
-                match header {
-                    Header::Report { .. } => of_report(kind, newest),
-                    _ => of_event(kind, body, newest),
+            let newest = reports.pop();
+            let located = newest.is_some();
+            let mut newest = newest.unwrap_or_default();
+            // What stands before the location is known only for one mask.
+            let mask = Reader(&message[5..]).u32();
+            let known = mask.is_some_and(|mask| mask | NAME_BIT == KNOWN_MASK);
+            match header {
+                Header::Report { .. } => of_report(kind, &mut newest),
+                _ => of_event(kind, body.get(5).copied().filter(|_| known), &mut newest),
+            }
+            if known {
+                supply(body, &mut newest);
+            }
+            if located || !newest.momentary.is_empty() {
+                let sent = Reader(&message[message.len() - TAIL_BYTES..]);
+                if let (false, Some(time_ms)) = (located, time_ms(sent)) {
+                    let utc_ms = time_ms - location::zone_ms(settings);
+                    newest.fix.set_time(settings.fix_time(utc_ms, now));
                 }
-                let mask = Reader(&message[5..]).u32();
-                supply(mask, body, newest);
+                reports.push(newest);
+            } else {
+                read.attributes = newest.attributes;
             }
             for report in &mut reports {
                 report.backlog = stored;
@@ -222,12 +267,11 @@ fn one(group: &[u8], settings: &Settings, now: Arrival) -> Option<Report> {
     let (kmh, tenths) = (reader.u16()?, reader.u8()?);
     let (azimuth, altitude_m) = (reader.u16()?, reader.i16()?);
     let (lon_e6, lat_e6) = (reader.i32()?, reader.i32()?);
-    let year = reader.u16()?;
-    let [month, day, hour, minute, second] = reader.array()?.map(i64::from);
-    if tenths > 9 || azimuth > 360 || !(1990..2100).contains(&year) {
+    let time_ms = time_ms(reader)?;
+    reader.skip(TIME_BYTES)?;
+    if tenths > 9 || azimuth > 360 {
         return None;
     }
-    let time_ms = calendar::time_ms((i64::from(year), month, day), (hour, minute, second))?;
     let mut report = Report::default();
     let fix = &mut report.fix;
     place(fix, lon_e6, lat_e6)?;
@@ -240,6 +284,13 @@ fn one(group: &[u8], settings: &Settings, now: Arrival) -> Option<Report> {
     report.state(AttributeKey::Hdop, dilution);
     report.state(AttributeKey::Cells, cell(reader));
     Some(report)
+}
+
+/// A time: two bytes of year, one each of month, day, hour, minute, second.
+fn time_ms(mut reader: Reader) -> Option<i64> {
+    let year = reader.u16().filter(|year| (1990..2100).contains(year))?;
+    let [month, day, hour, minute, second] = reader.array()?.map(i64::from);
+    calendar::time_ms((i64::from(year), month, day), (hour, minute, second))
 }
 
 /// Longitude and latitude in 1e-6 degree; `None` if there is no such place.
@@ -260,16 +311,20 @@ fn cell(mut reader: Reader) -> Option<String> {
         Some(u32::from(calendar::bcd(high)?) * 100 + u32::from(calendar::bcd(low)?))
     };
     let (mcc, mnc) = (decimal()?, decimal()?);
-    let (area, cell) = (reader.u16()?, reader.u16()?);
-    (mcc > 0).then(|| format!("{mcc}-{mnc}-{area}-{cell}"))
+    let numbers = [mcc, mnc, reader.u16()?.into(), reader.u16()?.into()];
+    (mcc > 0).then(|| location::cell_name(numbers))
 }
 
 /// Positions a second apart, the first in full, others as differences from the one before.
-fn differences(body: &[u8], settings: &Settings, now: Arrival) -> Vec<Report> {
+fn differences(body: &[u8], settings: &Settings, now: Arrival) -> Result<Vec<Report>, Reject> {
     let mut reports = Vec::new();
     let mut reader = Reader(body);
     // Battery, supply, motion, satellites.
-    let count = reader.skip(5).and_then(|()| reader.u16()).unwrap_or(0);
+    let count = reader.skip(5).and_then(|()| reader.u16());
+    let count = count.ok_or(Reject::Length)?;
+    if count > POINTS_MAX {
+        return Err(Reject::TooLong);
+    }
     let mut point = None;
     for _ in 0..count {
         let Some(next) = Point::next(&mut reader, point) else {
@@ -280,7 +335,7 @@ fn differences(body: &[u8], settings: &Settings, now: Arrival) -> Vec<Report> {
             reports.push(report);
         }
     }
-    reports
+    Ok(reports)
 }
 
 /// A position of a compressed report.
@@ -364,9 +419,8 @@ fn of_report(kind: u8, report: &mut Report) {
     }
 }
 
-/// What the type of an event says; `body` begins with five bytes that all events have.
-fn of_event(kind: u8, body: &[u8], report: &mut Report) {
-    let state = body.get(5).copied();
+/// What the type of an event says, with the first byte of what only this type has.
+fn of_event(kind: u8, state: Option<u8>, report: &mut Report) {
     let alarm = match kind {
         6 => Some(AlarmKind::BatteryLow),
         21 if state == Some(0) => Some(AlarmKind::FixLost),
@@ -388,11 +442,8 @@ fn of_event(kind: u8, body: &[u8], report: &mut Report) {
     report.state(AttributeKey::Event, Some(kind));
 }
 
-/// Charge of the battery and supply in millivolts, motion and satellites, where the mask says that they are there.
-fn supply(mask: Option<u32>, body: &[u8], report: &mut Report) {
-    if mask.map(|mask| mask | NAME_BIT) != Some(KNOWN_MASK) {
-        return;
-    }
+/// Charge of the battery and supply in millivolts, motion and satellites.
+fn supply(body: &[u8], report: &mut Report) {
     let mut reader = Reader(body);
     let charge = reader.u8().filter(|&charge| charge <= 100);
     let volts = reader.u16().map(|mv| f64::from(mv) / 1e3);

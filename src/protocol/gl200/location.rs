@@ -21,6 +21,12 @@ const ADDRESS_DIGITS: usize = 12;
 /// Most access points that are kept.
 const ACCESS_POINTS_MAX: usize = 16;
 
+/// Bytes that the name of most cells has no more than.
+const CELL_BYTES_USUAL: usize = 32;
+
+/// Attributes of a group: dilution, cell, access points.
+const ATTRIBUTES_OF_GROUP: usize = 3;
+
 /// A group that was found.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -67,19 +73,27 @@ impl Place {
         let utc_ms = self.time_ms - zone_ms(settings);
         fix.set_time(settings.fix_time(utc_ms, now));
         let at = |back: usize| fields.get(self.time - back);
-        if let Some(mm_s) = text::kmh_mm_s(at(5)) {
+        let point = |back: usize| at(back).contains(&b'.');
+        // The GT300 has its accuracy last; speed and altitude have a point, the other two have not.
+        let last = point(6) && !point(5) && point(4) && !point(3) && !at(3).is_empty();
+        let (accuracy, speed, course, altitude) = match last {
+            true => (at(3), at(6), at(5), at(4)),
+            false => (at(6), at(5), at(4), at(3)),
+        };
+        if let Some(mm_s) = text::kmh_mm_s(speed) {
             fix.set_speed(mm_s);
         }
-        if let Some(cdeg) = text::course_cdeg(at(4)) {
+        if let Some(cdeg) = text::course_cdeg(course) {
             fix.set_course(u32::from(cdeg));
         }
-        if let Some(mm) = text::metres_mm(at(3)) {
+        if let Some(mm) = text::metres_mm(altitude) {
             fix.set_altitude(mm);
         }
-        let accuracy = text::decimal(at(6), 2).filter(|&accuracy| accuracy >= 0);
+        let accuracy = text::decimal(accuracy, 2).filter(|&accuracy| accuracy >= 0);
         fix.set_valid(accuracy.is_some_and(|accuracy| accuracy > 0));
         let mut report = Report {
             fix,
+            attributes: Vec::with_capacity(ATTRIBUTES_OF_GROUP),
             ..Report::default()
         };
         let dilution = accuracy.filter(|&accuracy| accuracy > 0);
@@ -126,10 +140,36 @@ pub(super) fn surroundings(
 
 /// The cell at four fields: MCC and MNC in decimal, LAC and cell in hex.
 pub(super) fn cell(fields: &Fields, at: usize) -> Option<String> {
-    let mcc = fields.int(at).filter(|mcc| (1..=999).contains(mcc))?;
-    let mnc = fields.int(at + 1).filter(|mnc| (0..=999).contains(mnc))?;
-    let (area, cell) = (fields.hex(at + 2)?, fields.hex(at + 3)?);
-    Some(format!("{mcc}-{mnc}-{area}-{cell}"))
+    let code = |at: usize| {
+        let code = fields.int(at).filter(|code| (0..=999).contains(code));
+        code.and_then(|code| u32::try_from(code).ok())
+    };
+    let mcc = code(at).filter(|&mcc| mcc > 0)?;
+    let numbers = [mcc, code(at + 1)?, fields.hex(at + 2)?, fields.hex(at + 3)?];
+    Some(cell_name(numbers))
+}
+
+/// MCC, MNC, LAC and cell in decimal with dashes between.
+pub(super) fn cell_name(numbers: [u32; 4]) -> String {
+    // Formatting by the library took as long as reading the numbers did.
+    let mut name = String::with_capacity(CELL_BYTES_USUAL);
+    for (index, mut number) in numbers.into_iter().enumerate() {
+        if index > 0 {
+            name.push('-');
+        }
+        let mut digits = [0; 10];
+        let mut start = digits.len();
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        name.extend(digits[start..].iter().map(|&digit| char::from(digit)));
+    }
+    name
 }
 
 /// Where the cell of a message without a position stands, found by its shape too: four numbers of known lengths.

@@ -19,8 +19,8 @@ pub(super) struct Model {
     pub(super) beacon: bool,
     /// Three analogue inputs, then digital ones, and no status word (GV200).
     pub(super) many_inputs: bool,
-    /// The report type of ignition messages stands after the name.
-    pub(super) typed_ignition: bool,
+    /// The raw data of accessories have their length before them (GV600M).
+    pub(super) raw_length: bool,
 }
 
 impl Model {
@@ -54,10 +54,10 @@ impl Model {
                 true => Family::Portable,
                 false => Family::Vehicle,
             },
-            vin: matches!(code, b"1F" | b"36" | b"5E" | b"2D"),
+            vin: matches!(code, b"1F" | b"2D" | b"36" | b"56" | b"5E"),
             beacon: matches!(code, b"40" | b"44" | b"DE"),
             many_inputs: matches!(code, b"04" | b"35"),
-            typed_ignition: code == b"BD",
+            raw_length: matches!(code, b"C2" | b"DC"),
         }
     }
 }

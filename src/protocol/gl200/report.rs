@@ -2,6 +2,7 @@
 
 use super::bus;
 use super::fields::Fields;
+use super::information;
 use super::location;
 use super::model::{Family, Model};
 use crate::frame::{AlarmKind, AttributeKey};
@@ -19,6 +20,8 @@ const TEMPERATURES: [AttributeKey; 4] = [
 pub(super) struct Body<'a, 'b> {
     pub(super) fields: &'b Fields<'a>,
     pub(super) model: Model,
+    /// It says a version.
+    pub(super) versioned: bool,
     /// The three letters of its kind.
     pub(super) code: [u8; 3],
     /// Index of the device's name; what the kind says begins after it.
@@ -33,40 +36,36 @@ pub(super) struct Body<'a, 'b> {
 pub(super) fn kind(code: [u8; 3]) -> Option<&'static str> {
     Some(match &code {
         b"FRI" | b"ERI" | b"RTL" | b"DOG" | b"LBC" | b"PNL" | b"NMR" | b"GCR" | b"TRI" | b"STR"
-        | b"CTN" | b"SCS" | b"SOS" | b"SPD" | b"GEO" | b"GES" | b"IGL" | b"VGL" => "location",
-        b"INF" | b"VER" | b"GPS" | b"CID" | b"CSQ" | b"BAT" | b"TMZ" | b"AIF" | b"ALL" | b"GIR"
-        | b"GSV" | b"CVN" | b"ALM" => "information",
+        | b"CTN" => "location",
+        b"INF" | b"VER" | b"GPS" | b"CID" | b"CSQ" | b"BAT" | b"TMZ" | b"AIF" | b"ALL" | b"ALC"
+        | b"ALM" | b"GIR" | b"GSV" | b"CVN" | b"IOS" => "information",
         b"GSM" | b"WIF" | b"LBS" => "network",
-        b"OBD" | b"OSM" | b"OPN" | b"OPF" | b"OMA" | b"CAN" | b"CLT" | b"JES" | b"DTC" => "bus",
+        b"OBD" | b"OPN" | b"OPF" | b"CAN" | b"CLT" | b"JES" => "bus",
         b"DAT" | b"DTT" => "data",
-        b"PNA" | b"PFA" | b"MPN" | b"MPF" | b"EPN" | b"EPF" | b"BPL" | b"BTC" | b"STC" | b"TOW"
-        | b"IDN" | b"IDF" | b"IDL" | b"STT" | b"SWG" | b"TMP" | b"TEM" | b"JDR" | b"JDS"
-        | b"GPJ" | b"HBM" | b"CRA" | b"CRD" | b"CRG" | b"ACC" | b"ANT" | b"IGN" | b"IGF"
-        | b"VGN" | b"VGF" | b"DAR" | b"DIS" | b"DOS" | b"RMD" | b"GSS" | b"PDP" | b"EPS"
-        | b"AIS" | b"FLA" | b"THR" | b"SVR" | b"LSA" | b"LSW" | b"TSW" | b"BAA" | b"BID"
-        | b"BAR" | b"IDA" | b"UPC" | b"UPD" | b"UPF" | b"EUC" | b"EXP" | b"SIM" | b"PTI"
-        | b"ASC" | b"EMG" | b"MON" | b"SMS" => "event",
+        b"SOS" | b"SPD" | b"GEO" | b"GES" | b"GIN" | b"GOT" | b"SWG" | b"TOW" | b"HBM" | b"CRA"
+        | b"CRD" | b"STT" | b"IGN" | b"IGF" | b"IGL" | b"VGN" | b"VGF" | b"VGL" | b"IDN"
+        | b"IDF" | b"IDL" | b"PNA" | b"PFA" | b"MPN" | b"MPF" | b"EPN" | b"EPF" | b"BPL"
+        | b"BTC" | b"STC" | b"EPS" | b"AIS" | b"DIS" | b"IOB" | b"LSW" | b"TSW" | b"TMP"
+        | b"TEM" | b"LSA" | b"JDR" | b"JDS" | b"GPJ" | b"ANT" | b"GSS" | b"RMD" | b"PDP"
+        | b"DAR" | b"FLA" | b"SVR" | b"BAA" | b"BAR" | b"BID" | b"IDA" | b"UPC" | b"UPD"
+        | b"EUC" | b"EXP" => "event",
         _ => return None,
     })
 }
 
 impl Body<'_, '_> {
-    /// Whether messages of the kind hold a location group, which may be empty.
-    pub(super) fn has_positions(&self) -> bool {
-        !matches!(
-            &self.code,
-            b"INF" | b"VER" | b"GSM" | b"WIF" | b"LBS" | b"DTT" | b"PNA" | b"PFA"
-        )
-    }
-
     /// Adds what the kind says to `report`.
     pub(super) fn add_to(&self, report: &mut Report) {
         self.alarm(report);
         let code = String::from_utf8_lossy(&self.code).into_owned();
         report.state(AttributeKey::Event, Some(code));
         match &self.code {
-            b"INF" => super::information::state(self, report),
+            b"INF" if self.versioned => information::state(self, report),
+            // The GT300 has another layout.
+            b"INF" => {}
             b"VER" => self.version(report),
+            b"CID" => report.state(AttributeKey::Iccid, self.fields.text(self.at(1))),
+            b"CSQ" => report.state(AttributeKey::Signal, self.fields.int(self.at(1))),
             b"GSM" => self.cells(report),
             b"WIF" => self.wifi(report),
             b"LBS" => self.base_stations(report),
@@ -87,14 +86,14 @@ impl Body<'_, '_> {
     fn alarm(&self, report: &mut Report) {
         let state = self.fields.int(self.at(1));
         let kind = match &self.code {
-            b"SOS" | b"EMG" => AlarmKind::Sos,
+            b"SOS" => AlarmKind::Sos,
             b"SPD" => AlarmKind::Overspeed,
             b"TOW" => AlarmKind::IllegalMovement,
             b"IDL" | b"IDN" => AlarmKind::Idling,
             b"MPF" | b"EPF" | b"OPF" => AlarmKind::PowerCut,
             b"PFA" => AlarmKind::PoweredOff,
             b"BPL" => AlarmKind::BatteryLow,
-            b"GEO" | b"GES" | b"SWG" => AlarmKind::AreaCrossed,
+            b"GEO" | b"GES" | b"GIN" | b"GOT" | b"SWG" => AlarmKind::AreaCrossed,
             b"TMP" | b"TEM" => AlarmKind::Temperature,
             b"JDR" => AlarmKind::Jamming,
             b"JDS" if state != Some(1) => AlarmKind::Jamming,
@@ -133,6 +132,15 @@ impl Body<'_, '_> {
             b"BPL" => {
                 let volts = text::decimal(fields.get(first), 3);
                 report.state(AttributeKey::BatteryV, volts.map(|mv| mv as f64 / 1e3));
+            }
+            b"IGL" | b"VGL" => {
+                // The last digit: 0 for on.
+                let ignition = match fields.get(second).last() {
+                    Some(b'0') => Some(true),
+                    Some(b'1') => Some(false),
+                    _ => None,
+                };
+                report.state(AttributeKey::Ignition, ignition);
             }
             b"IGN" | b"VGN" => report.state(AttributeKey::Ignition, Some(true)),
             b"IGF" | b"VGF" => report.state(AttributeKey::Ignition, Some(false)),
@@ -232,6 +240,12 @@ impl Body<'_, '_> {
         if self.model.beacon {
             if end - tail > 3 {
                 report.state(AttributeKey::BatteryPercent, fields.percent(tail + 3));
+                let celsius = Some(fields.get(tail + 6)).filter(|field| field.contains(&b'.'));
+                let celsius = celsius.and_then(|field| text::decimal(field, 2));
+                report.state(
+                    AttributeKey::TemperatureC,
+                    celsius.map(|value| value as f64 / 1e2),
+                );
             }
             return;
         }
@@ -252,14 +266,16 @@ impl Body<'_, '_> {
             );
             status_word(fields.hex(at), report);
             self.after_status(at, report);
-        } else if self.model.many_inputs && self.code == *b"ERI" {
+        } else if self.model.many_inputs && matches!(&self.code, b"FRI" | b"ERI") {
             self.inputs(tail + 2, tail + 5, report);
-            report.state(AttributeKey::Inputs, fields.hex(tail + 5).map(i64::from));
-            report.state(AttributeKey::Outputs, fields.hex(tail + 6).map(i64::from));
-            self.extras(tail + 8, report);
+            report.state(AttributeKey::Inputs, fields.hex(tail + 5));
+            report.state(AttributeKey::Outputs, fields.hex(tail + 6));
+            if self.code == *b"ERI" {
+                self.extras(tail + 8, report);
+            }
         } else if self.code != *b"ERI" {
-            // Charge is the last that is said, but for fields that are empty.
-            let last = (tail..end).rev().find(|&at| !fields.get(at).is_empty());
+            // Charge is the last that is said, but for fields that are empty; the first is reserved or a mileage.
+            let last = (tail + 1..end).rev().find(|&at| !fields.get(at).is_empty());
             let charge = last.and_then(|at| fields.percent(at));
             report.state(AttributeKey::BatteryPercent, charge);
         }
@@ -306,7 +322,9 @@ impl Body<'_, '_> {
         let (fields, mut at) = (self.fields, at);
         let mask = fields.hex(self.at(1)).unwrap_or(0);
         if mask & 1 != 0 {
-            report.state_named("fuel_sensor", fields.hex(at).map(i64::from));
+            // A reading has four digits; the GV200's first editions have one more field before it.
+            at += usize::from(fields.len(at) != 4 && fields.len(at + 1) == 4);
+            report.state_named("fuel_sensor", fields.hex(at));
             at += 1;
         }
         match mask & !1 {
@@ -332,10 +350,11 @@ impl Body<'_, '_> {
         let count = fields.int(at).unwrap_or(0);
         at += 1;
         for (_, key) in (0..count).zip(TEMPERATURES) {
-            let Some(mask) = fields.hex(at + 4).filter(|_| at + 4 < self.end) else {
+            at += 4 + usize::from(self.model.raw_length);
+            let Some(mask) = fields.hex(at).filter(|_| at < self.end) else {
                 return;
             };
-            at += 5;
+            at += 1;
             for bit in (0..16).filter(|bit| mask >> bit & 1 != 0 && *bit != 6) {
                 match bit {
                     4 => {

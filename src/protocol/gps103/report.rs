@@ -52,6 +52,9 @@ pub(super) fn read(fields: &Fields, settings: &Settings, now: Arrival) -> Option
     if event == b"rfid" {
         report.state(AttributeKey::DriverId, fields.text(3));
     }
+    // Some put the charge where others put a phone number.
+    let charge = fields.get(3).strip_suffix(b"%").and_then(percentage);
+    report.state(AttributeKey::BatteryPercent, charge);
     if event != b"tracker" {
         report.state(AttributeKey::Event, printable(event));
     }

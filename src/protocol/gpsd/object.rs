@@ -127,8 +127,13 @@ impl Tpv {
         };
     }
 
+    /// Whether it says more about place and movement, or something else about how good they are.
+    pub(super) fn knows_more_than(&self, before: &Tpv) -> bool {
+        self.weight() > before.weight() || self.mode != before.mode
+    }
+
     /// How many of the facts about place and movement are known.
-    pub(super) fn weight(&self) -> usize {
+    fn weight(&self) -> usize {
         let known = [
             self.place().is_some(),
             self.altitude().is_some(),
@@ -171,6 +176,10 @@ impl Tpv {
         report.state(AttributeKey::GeoidSeparationM, self.geoid_sep);
         report.state_named("gpsd_status", self.status);
         Some(report)
+    }
+
+    pub(super) fn has_place(&self) -> bool {
+        self.place().is_some()
     }
 
     /// Latitude and longitude, 1e-7 degree. In modes 0 and 1 there is no fix.

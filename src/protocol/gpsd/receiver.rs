@@ -47,7 +47,7 @@ impl Receivers {
 pub(super) struct Receiver {
     name: Option<DeviceId>,
     epoch: Option<Epoch>,
-    /// Objects of an epoch up to the last that brought something.
+    /// Objects of an epoch up to the last that is waited for.
     objects_learned: u32,
     sky: Sky,
     sky_ms: i64,
@@ -97,7 +97,9 @@ impl Receiver {
     fn close(&mut self, settings: &Settings) -> Option<Report> {
         let report = self.report(settings);
         let epoch = self.epoch.take()?;
-        self.objects_learned = epoch.objects_needed;
+        // What brought something once is waited for as long as it comes.
+        let usual = self.objects_learned.min(epoch.objects);
+        self.objects_learned = epoch.objects_needed.max(usual);
         report
     }
 
@@ -124,20 +126,21 @@ impl Epoch {
         }
     }
 
-    /// An object without a time belongs to the running epoch, if that has one.
+    /// An object without a time belongs to the running epoch, if that has one, unless the receiver has found a position
+    /// since that was reported.
     fn is_over_before(&self, tpv: &Tpv) -> bool {
         match (self.facts.time, tpv.time) {
             (Some(this), Some(that)) => this != that,
-            (Some(_), None) => false,
+            (Some(_), None) => self.reported && tpv.has_place() && !self.facts.has_place(),
             (None, _) => true,
         }
     }
 
     fn merge(&mut self, tpv: &Tpv) {
-        let before = self.facts.weight();
+        let before = self.facts;
         self.facts.merge(tpv);
         self.objects = self.objects.saturating_add(1);
-        if self.facts.weight() > before {
+        if self.facts.knows_more_than(&before) {
             self.objects_needed = self.objects;
         }
     }

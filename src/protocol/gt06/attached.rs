@@ -14,8 +14,7 @@ const VALUES_MAX: usize = 32;
 const DIAGNOSIS_TAIL_BYTES: usize = 12;
 
 /// 0x8c: a time, ignition, `id=value,...` in hex, most of them in hundredths.
-pub(super) fn diagnosis(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn diagnosis(content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reading.set_time(clock, reader.array()?);
     reading.ignition = Some(reader.u8()? != 0);
@@ -26,10 +25,10 @@ pub(super) fn diagnosis(content: &[u8], clock: &Clock) -> Option<Reading> {
         };
         // Two digits name the value; the third is how it is written.
         if let (Some(id), Some(value)) = (hex_number(&pair[..at.min(2)]), text(&pair[at + 1..])) {
-            value_of(id, &value, &mut reading);
+            value_of(id, &value, reading);
         }
     }
-    Some(reading)
+    Some(())
 }
 
 fn hex_number(digits: &[u8]) -> Option<u32> {
@@ -58,8 +57,7 @@ fn value_of(id: u32, value: &str, reading: &mut Reading) {
 }
 
 /// 0x65 and 0x66: a time, a count, and a list of faults or values as text.
-pub(super) fn list(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn list(content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reading.set_time(clock, reader.array()?);
     reader.skip(1)?;
@@ -70,12 +68,11 @@ pub(super) fn list(content: &[u8], clock: &Clock) -> Option<Reading> {
     let length = printable.count().min(200);
     let list = text(&reader.0[..length]);
     reading.report.state_named("diagnosis_list", list);
-    Some(reading)
+    Some(())
 }
 
 /// 0x40: serial number, a time in seconds since 1970, charge and voltage of a battery with its own controller.
-pub(super) fn battery(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn battery(content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reader.skip(8)?;
     reading.set_time_ms(clock, i64::from(reader.u32()?) * 1000);
@@ -94,12 +91,11 @@ pub(super) fn battery(content: &[u8], clock: &Clock) -> Option<Reading> {
     report.state_named("battery_health", Some(health));
     report.state_named("battery_current", Some(current));
     report.state_named("battery_cycles", Some(cycles));
-    Some(reading)
+    Some(())
 }
 
 /// 0xf1: seconds since 1970, then states: id, length, value.
-pub(super) fn states(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn states(content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reading.set_time_ms(clock, i64::from(reader.u32()?) * 1000);
     for _ in 0..VALUES_MAX {
@@ -109,9 +105,9 @@ pub(super) fn states(content: &[u8], clock: &Clock) -> Option<Reading> {
         let Some(value) = reader.take(usize::from(length)) else {
             break;
         };
-        let _ = state(id, value, &mut reading);
+        let _ = state(id, value, reading);
     }
-    Some(reading)
+    Some(())
 }
 
 fn state(id: u16, value: &[u8], reading: &mut Reading) -> Option<()> {
@@ -135,12 +131,35 @@ fn state(id: u16, value: &[u8], reading: &mut Reading) -> Option<()> {
 }
 
 /// 0xf2: seconds since 1970, then what a sensor near the terminal said. Its layout differs by sensor.
-pub(super) fn sensors(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn sensors(content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reading.set_time_ms(clock, i64::from(reader.u32()?) * 1000);
     let data = reader.0;
     let data = hex(&data[..data.len().min(64)]);
     reading.report.state_named("sensors", Some(data));
-    Some(reading)
+    Some(())
+}
+
+/// 0x35: a picture that could be asked for. It is not.
+pub(super) fn picture_offer(content: &[u8], reading: &mut Reading) -> Option<()> {
+    let mut reader = Reader(content);
+    // Time, place, camera, reason, format.
+    reader.skip(6 + 9 + 3)?;
+    let bytes = reader.u32()?;
+    let id = reader.u32()?;
+    reading.report.state_named("media_id", Some(id));
+    reading.report.state_named("media_bytes", Some(bytes));
+    Some(())
+}
+
+/// 0x41: a part of a picture. It is not kept.
+pub(super) fn picture(content: &[u8], reading: &mut Reading) -> Option<()> {
+    let mut reader = Reader(content);
+    // Serial number, time, place, cell.
+    reader.skip(8 + 4 + 14 + 8)?;
+    let id = reader.u32()?;
+    let bytes = reader.u32()?;
+    reading.report.state_named("media_id", Some(id));
+    reading.report.state_named("media_bytes", Some(bytes));
+    Some(())
 }

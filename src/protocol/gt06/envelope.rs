@@ -177,6 +177,7 @@ pub(super) fn open(message: &[u8], lenient: bool) -> Result<Packet<'_>, Reject> 
 /// Adds an answer.
 pub(super) fn push_answer(out: &mut Vec<u8>, long: bool, number: u8, content: &[u8], serial: u16) {
     let start = out.len();
+    out.reserve(content.len() + FIXED_BYTES + 6);
     let length = (content.len() + FIXED_BYTES) as u16;
     if long {
         out.extend(LONG);

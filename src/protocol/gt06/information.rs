@@ -13,20 +13,19 @@ use crate::frame::AttributeKey;
 const LIST_VALUES_MAX: usize = 32;
 
 /// 0x94: a kind and what it says. The short form is a voltage.
-pub(super) fn information(content: &[u8], long: bool) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn information(content: &[u8], long: bool, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     if !long {
-        set_power(&mut reading, reader.u16()?);
-        return Some(reading);
+        set_power(reading, reader.u16()?);
+        return Some(());
     }
     let kind = reader.u8()?;
-    let known = information_of(kind, &mut reader, &mut reading);
+    let known = information_of(kind, &mut reader, reading);
     if known.is_none() {
         let value = Some(hex(&content[..content.len().min(64)]));
         reading.report.state_named("information", value);
     }
-    Some(reading)
+    Some(())
 }
 
 fn information_of(kind: u8, reader: &mut Reader, reading: &mut Reading) -> Option<()> {
@@ -126,12 +125,11 @@ fn card(reader: &mut Reader, reading: &mut Reading) -> Option<()> {
 }
 
 /// 0x15: a length that includes four bytes of the server's flag, the flag, a text, a language.
-pub(super) fn command_answer(content: &[u8]) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn command_answer(content: &[u8], reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     let length = usize::from(reader.u8()?);
     let Some(length) = length.checked_sub(4) else {
-        return Some(reading);
+        return Some(());
     };
     reader.skip(4)?;
     let bytes = reader.take(length)?;
@@ -143,12 +141,15 @@ pub(super) fn command_answer(content: &[u8]) -> Option<Reading> {
         }
         None => report.state(AttributeKey::Result, text(bytes)),
     }
-    Some(reading)
+    Some(())
 }
 
 /// 0x21: the server's flag, how the text is written, the text. It may tell a position.
-pub(super) fn newer_command_answer(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn newer_command_answer(
+    content: &[u8],
+    clock: &Clock,
+    reading: &mut Reading,
+) -> Option<()> {
     let mut reader = Reader(content);
     reader.skip(4)?;
     let written = match reader.u8()? {
@@ -162,13 +163,13 @@ pub(super) fn newer_command_answer(content: &[u8], clock: &Clock) -> Option<Read
         }
     };
     let Some(written) = written else {
-        return Some(reading);
+        return Some(());
     };
-    if told_place(written.as_bytes(), clock, &mut reading).is_none() {
-        reading = Reading::default();
+    if told_place(written.as_bytes(), clock, reading).is_none() {
+        *reading = Reading::default();
         reading.report.state(AttributeKey::Result, Some(written));
     }
-    Some(reading)
+    Some(())
 }
 
 /// `Current position!Lat:N23.1,Lon:E114.4,Course:0.0,Speed:0.0,DateTime:2026-01-31 12:00:00`.
@@ -212,10 +213,9 @@ fn told_degrees(field: &[u8], positive: u8, negative: u8) -> Option<i32> {
 }
 
 /// 0x9b: what a device on the serial port said.
-pub(super) fn serial(content: &[u8]) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn serial(content: &[u8], reading: &mut Reading) -> Option<()> {
     let (_, data) = content.split_first()?;
     let value = text(data).unwrap_or_else(|| hex(&data[..data.len().min(128)]));
     reading.report.state(AttributeKey::Result, Some(value));
-    Some(reading)
+    Some(())
 }

@@ -32,8 +32,7 @@ pub(super) fn begins(content: &[u8]) -> bool {
 }
 
 /// What the GPS part and the rest of a message with this number say; `None` if the GPS part is not whole.
-pub(super) fn read(number: u8, content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn read(number: u8, content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     let prefix = prefix(content);
     match prefix {
@@ -45,31 +44,29 @@ pub(super) fn read(number: u8, content: &[u8], clock: &Clock) -> Option<Reading>
             reader.skip(TIME_BYTES)?;
         }
     }
-    read_place(&mut reader, clock, &mut reading)?;
+    read_place(&mut reader, clock, reading)?;
     let rest = &mut reader;
     let _ = match (number, prefix) {
-        (_, Prefix::SourceIdTime) => with_engine_time(rest, &mut reading),
+        (_, Prefix::SourceIdTime) => with_engine_time(rest, reading),
         (0x10 | 0x1a, _) => Some(()),
         (0x11, _) => reading.network.read_cell(rest, WIDE_MNC),
-        (0x12, _) => first(rest, &mut reading),
-        (0x16 | 0x26 | 0x27 | 0x32 | 0xa3 | 0xa4, _) => alarm(number, rest, &mut reading),
-        (0x17, _) => driver_card(rest, &mut reading),
-        (0x1e, _) => cells(rest, &mut reading),
-        (0x24, _) => powered(rest, &mut reading),
-        (0x31, _) => with_altitude(rest, &mut reading),
-        (0x36, _) => driver_and_battery(rest, &mut reading),
-        (0x37, _) => with_modules(rest, &mut reading),
-        (0x38, _) => typed_cell(rest, &mut reading),
-        (0x39, _) => alarm_with_modules(rest, &mut reading),
-        (0x61, _) => driver_key(rest, &mut reading),
-        (0xa0, _) => {
-            (reading.network.read_cell(rest, LONG)).and_then(|()| upload(rest, &mut reading))
-        }
-        (0xa2, _) => working_hours(rest, &mut reading),
-        (0x22, _) if rest.len() == 24 => with_climate(rest, &mut reading),
-        _ => usual(rest, &mut reading),
+        (0x12, _) => first(rest, reading),
+        (0x16 | 0x26 | 0x27 | 0x32 | 0xa3 | 0xa4, _) => alarm(number, rest, reading),
+        (0x17, _) => driver_card(rest, reading),
+        (0x1e, _) => cells(rest, reading),
+        (0x24, _) => powered(rest, reading),
+        (0x31, _) => with_altitude(rest, reading),
+        (0x36, _) => driver_and_battery(rest, reading),
+        (0x37, _) => with_modules(rest, reading),
+        (0x38, _) => typed_cell(rest, reading),
+        (0x39, _) => alarm_with_modules(rest, reading),
+        (0x61, _) => driver_key(rest, reading),
+        (0xa0, _) => (reading.network.read_cell(rest, LONG)).and_then(|()| upload(rest, reading)),
+        (0xa2, _) => working_hours(rest, reading),
+        (0x22, _) if rest.len() == 24 => with_climate(rest, reading),
+        _ => usual(rest, reading),
     };
-    Some(reading)
+    Some(())
 }
 
 /// What may stand before the GPS part.
@@ -194,11 +191,8 @@ fn fuel_and_temperature(rest: &mut Reader, reading: &mut Reading) -> Option<()> 
     let fuel = rest.u16()?;
     let sign_and_size = rest.u8()?;
     let size = i16::from(sign_and_size & 0x7f);
-    let celsius = if sign_and_size & 0x80 == 0 {
-        size
-    } else {
-        -size
-    };
+    let negative = sign_and_size & 0x80 != 0;
+    let celsius = if negative { -size } else { size };
     let tens_of_metres = rest.u32()?;
     let report = &mut reading.report;
     let metres = i64::from(tens_of_metres) * 10;
@@ -375,7 +369,8 @@ fn working_hours(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
     odometer(rest, reading)?;
     let seconds = rest.u32()?;
     reading.report.state(AttributeKey::EngineS, Some(seconds));
-    reading.device = terminal_id(&rest.array()?);
+    // A name of the terminal, in a form that is not known.
+    rest.skip(ID_BYTES)?;
     let inputs = rest.u16()?;
     reading.report.state(AttributeKey::Inputs, Some(inputs));
     Some(())

@@ -10,8 +10,7 @@ use super::text;
 use crate::frame::{AlarmKind, AttributeKey};
 
 /// 0x95: an event of a dash camera, with a position in one of two forms or only a time, and the names of its films.
-pub(super) fn camera(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn camera(content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     let whole = content.starts_with(&[0xff, 0xff]);
     if content.len() <= 9 {
@@ -20,7 +19,7 @@ pub(super) fn camera(content: &[u8], clock: &Clock) -> Option<Reading> {
         if whole {
             reader.skip(3)?;
         }
-        read_camera_place(&mut reader, clock, &mut reading, whole)?;
+        read_camera_place(&mut reader, clock, reading, whole)?;
     }
     if whole {
         let volts = tenths(reader.u16()?);
@@ -33,12 +32,16 @@ pub(super) fn camera(content: &[u8], clock: &Clock) -> Option<Reading> {
     report.state(AttributeKey::AlarmWord, Some(event));
     report.state_named("event_data", data);
     report.state_named("event_files", text(reader.0));
-    Some(reading)
+    Some(())
 }
 
 /// 0x32 and 0x33 in the long form: a GPS part behind its length, cells, access points, the state of an alarm system.
-pub(super) fn alarm_system(number: u8, content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn alarm_system(
+    number: u8,
+    content: &[u8],
+    clock: &Clock,
+    reading: &mut Reading,
+) -> Option<()> {
     let mut reader = Reader(content);
     let time = reader.array()?;
     reading.set_time(clock, time);
@@ -46,7 +49,7 @@ pub(super) fn alarm_system(number: u8, content: &[u8], clock: &Clock) -> Option<
         // The time stands before the length, and the rest after it.
         let mut part = time.to_vec();
         part.extend(reader.take(12)?);
-        read_place(&mut Reader(&part), clock, &mut reading)?;
+        read_place(&mut Reader(&part), clock, reading)?;
     }
     let length = usize::from(reader.u8()?);
     if length != 0 {
@@ -73,18 +76,17 @@ pub(super) fn alarm_system(number: u8, content: &[u8], clock: &Clock) -> Option<
         let armed = matches!(state, 0xa0 | 0xa1).then_some(state == 0xa0);
         report.state(AttributeKey::Armed, armed);
     }
-    Some(reading)
+    Some(())
 }
 
 /// 0x34 of a logger: alarm word, GPS part, distance, cell, driver, voltages, ports.
-pub(super) fn logger(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn logger(content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     let word = reader.u32()?;
-    read_place(&mut reader, clock, &mut reading)?;
+    read_place(&mut reader, clock, reading)?;
     reading.report.state(AttributeKey::AlarmWord, Some(word));
-    let _ = logger_ports(&mut reader, &mut reading);
-    Some(reading)
+    let _ = logger_ports(&mut reader, reading);
+    Some(())
 }
 
 fn logger_ports(reader: &mut Reader, reading: &mut Reading) -> Option<()> {

@@ -64,20 +64,19 @@ fn keep(kind: u16, value: &[u8], reading: &mut Reading, left: &mut usize) {
 }
 
 /// 0x70: a message that is all modules, with a length of two bytes.
-pub(super) fn modular(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn modular(content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     let mut vendor_left = VENDOR_MODULES_MAX;
     while !reader.is_empty() {
         let kind = reader.u16()?;
         let length = usize::from(reader.u16()?);
         let value = reader.take(length)?;
-        let known = long(kind, &mut Reader(value), &mut reading, clock);
+        let known = long(kind, &mut Reader(value), reading, clock);
         if known.is_none() {
-            keep(kind, value, &mut reading, &mut vendor_left);
+            keep(kind, value, reading, &mut vendor_left);
         }
     }
-    Some(reading)
+    Some(())
 }
 
 fn long(kind: u16, value: &mut Reader, reading: &mut Reading, clock: &Clock) -> Option<()> {

@@ -7,6 +7,9 @@ use super::super::bytes::Reader;
 /// Characters of a list: what does not fit a frame is of no use.
 const LIST_CHARS_MAX: usize = 400;
 
+/// Characters of most cells.
+const CELL_CHARS: usize = 24;
+
 /// A cell of a mobile network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cell {
@@ -68,9 +71,18 @@ impl Network {
         if cell.mcc == 0 || cell.lac == 0 && cell.id == 0 || self.cells.len() > LIST_CHARS_MAX {
             return;
         }
+        self.cells.reserve(CELL_CHARS);
         space(&mut self.cells);
         let Cell { mcc, mnc, lac, id } = cell;
-        let _ = write!(self.cells, "{mcc}-{mnc}-{lac}-{id}");
+        for (at, number) in [mcc.into(), mnc.into(), lac.into(), id]
+            .into_iter()
+            .enumerate()
+        {
+            if at > 0 {
+                self.cells.push('-');
+            }
+            push_decimal(&mut self.cells, number);
+        }
     }
 
     /// Notes an access point.
@@ -147,6 +159,21 @@ pub(super) fn read_operator(reader: &mut Reader, wide: bool) -> Option<(u16, u16
 fn number(bytes: &[u8]) -> u64 {
     let add = |number: u64, &byte: &u8| number << 8 | u64::from(byte);
     bytes.iter().fold(0, add)
+}
+
+/// Adds a number in decimal digits. Formatting the cells took a tenth of the time of a message.
+fn push_decimal(list: &mut String, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    list.push_str(std::str::from_utf8(&digits[start..]).expect("digits are ASCII"));
 }
 
 fn space(list: &mut String) {

@@ -5,8 +5,11 @@ use super::network::Network;
 use super::place::{Clock, TIME_BYTES};
 use crate::frame::{Attribute, AttributeKey, DeviceId, FixFields};
 
+/// Attributes that most messages have at most.
+const ATTRIBUTES: usize = 8;
+
 /// What one message says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Reading {
     pub(super) report: Report,
     pub(super) network: Network,
@@ -16,6 +19,21 @@ pub(super) struct Reading {
     pub(super) terminal: Option<u8>,
     /// Some messages state it twice; what comes last counts.
     pub(super) ignition: Option<bool>,
+}
+
+impl Default for Reading {
+    fn default() -> Reading {
+        Reading {
+            report: Report {
+                attributes: Vec::with_capacity(ATTRIBUTES),
+                ..Report::default()
+            },
+            network: Network::default(),
+            device: None,
+            terminal: None,
+            ignition: None,
+        }
+    }
 }
 
 impl Reading {
@@ -30,6 +48,12 @@ impl Reading {
     pub(super) fn set_time_ms(&mut self, clock: &Clock, time_ms: i64) {
         let time = clock.settings.fix_time(time_ms, clock.now);
         self.report.fix.set_time(time);
+    }
+
+    /// Whether nothing was read but perhaps a time.
+    pub(super) fn is_empty(&self) -> bool {
+        let placed = self.report.fix.fields.has(FixFields::POSITION);
+        !placed && self.ignition.is_none() && self.report.attributes.is_empty()
     }
 
     /// Gives what was read to the message: a report, for which the answer waits, if there is a position or an alarm,
@@ -48,7 +72,7 @@ impl Reading {
         if placed || !self.report.momentary.is_empty() {
             message.hold_answer_for(vec![self.report]);
         } else {
-            message.attributes.append(&mut self.report.attributes);
+            message.attributes = self.report.attributes;
         }
     }
 }

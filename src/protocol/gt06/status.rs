@@ -27,8 +27,9 @@ pub(super) fn read_information(reader: &mut Reader, reading: &mut Reading) -> Op
     let has = |bit: u8| Some(information & bit != 0);
     let report = &mut reading.report;
     report.state(AttributeKey::Charging, has(bit::CHARGING));
-    report.state(AttributeKey::Blocked, has(bit::CUT));
-    report.state(AttributeKey::Armed, has(bit::ARMED));
+    // Most are neither; the word says so.
+    report.state(AttributeKey::Blocked, has(bit::CUT).filter(|&cut| cut));
+    report.state(AttributeKey::Armed, has(bit::ARMED).filter(|&armed| armed));
     report.state(AttributeKey::StatusWord, Some(information));
     Some(())
 }
@@ -97,39 +98,38 @@ pub(super) fn tenths(value: impl Into<f64>) -> f64 {
 }
 
 /// The heartbeat 0x13. Its length tells the layouts apart; the longest two are of a diagnostic plug and of a tag.
-pub(super) fn heartbeat(content: &[u8]) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn heartbeat(content: &[u8], reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     match *content {
         [_, _, _, _, _, _, _, _, _, _, _, _, _, _] => {
-            plug(&mut reader, &mut reading)?;
+            plug(&mut reader, reading)?;
         }
         [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] => {
-            tag(&mut reader, &mut reading)?;
+            tag(&mut reader, reading)?;
         }
         // Some send the supply's voltage where others send charge and signal: then the third byte is no signal, and
         // the last, which is never 0 as the language, is.
         [_, _, low, _, 0] if low > SIGNAL_MAX => {
-            read_powered_status(&mut reader, &mut reading)?;
+            read_powered_status(&mut reader, reading)?;
         }
         // Or the voltage where others send alarm and language: no language has such a number.
         [_, _, _, high, low] if low > LANGUAGE_MAX => {
-            read_status(&mut reader, &mut reading)?;
+            read_status(&mut reader, reading)?;
             let decivolts = u16::from_be_bytes([high & 15, low]);
             let volts = Some(tenths(decivolts));
             reading.report.state(AttributeKey::PowerV, volts);
         }
         _ => {
-            read_status(&mut reader, &mut reading)?;
+            read_status(&mut reader, reading)?;
             if reader.len() >= 2 {
-                read_alarm(&mut reader, &mut reading, false)?;
+                read_alarm(&mut reader, reading, false)?;
             }
             // Two more bytes are a voltage in a unit that differs.
             let extra = reader.u16();
             reading.report.state_named("extra_voltage", extra);
         }
     }
-    Some(reading)
+    Some(())
 }
 
 /// Satellites of two systems and the mobile signal in one word.
@@ -184,37 +184,34 @@ fn tag(reader: &mut Reader, reading: &mut Reading) -> Option<()> {
 }
 
 /// The heartbeat 0x23: the battery's voltage in place of its charge.
-pub(super) fn newer_heartbeat(content: &[u8]) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn newer_heartbeat(content: &[u8], reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
-    read_information(&mut reader, &mut reading)?;
+    read_information(&mut reader, reading)?;
     if let Some(centivolts) = reader.u16() {
-        set_battery(&mut reading, centivolts);
+        set_battery(reading, centivolts);
     }
     let signal = reader.u8();
     reading.report.state(AttributeKey::Signal, signal);
     if reader.len() >= 2 {
-        read_alarm(&mut reader, &mut reading, false)?;
+        read_alarm(&mut reader, reading, false)?;
     }
-    Some(reading)
+    Some(())
 }
 
 /// 0xa3 of a padlock: information, then fields that are not known.
-pub(super) fn lock(content: &[u8]) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn lock(content: &[u8], reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
-    read_information(&mut reader, &mut reading)?;
+    read_information(&mut reader, reading)?;
     let rest = hex(&reader.0[..reader.len().min(16)]);
     reading.report.state_named("lock", Some(rest));
-    Some(reading)
+    Some(())
 }
 
 /// 0x36: a status and modules.
-pub(super) fn with_modules(content: &[u8]) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn with_modules(content: &[u8], reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
-    read_status(&mut reader, &mut reading)?;
-    read_alarm(&mut reader, &mut reading, false)?;
-    let _ = modules::read_short(&mut reader, &mut reading);
-    Some(reading)
+    read_status(&mut reader, reading)?;
+    read_alarm(&mut reader, reading, false)?;
+    let _ = modules::read_short(&mut reader, reading);
+    Some(())
 }

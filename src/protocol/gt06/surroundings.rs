@@ -12,12 +12,11 @@ const CELLS: u8 = 7;
 
 /// 0x18, 0x24, 0x28, 0x2c, 0x2e, 0x33, 0x34, 0xa1, 0xa2, 0xa9: a time, a network, cells with signals, in some access
 /// points.
-pub(super) fn read(number: u8, content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn read(number: u8, content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reading.set_time(clock, reader.array()?);
-    let _ = cells(number, content.len(), &mut reader, &mut reading);
-    Some(reading)
+    let _ = cells(number, content.len(), &mut reader, reading);
+    Some(())
 }
 
 fn cells(number: u8, length: usize, rest: &mut Reader, reading: &mut Reading) -> Option<()> {
@@ -56,8 +55,7 @@ fn cells(number: u8, length: usize, rest: &mut Reader, reading: &mut Reading) ->
 }
 
 /// 0xf3: a time and access points without signals.
-pub(super) fn points(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn points(content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reading.set_time(clock, reader.array()?);
     for _ in 0..reader.u8()? {
@@ -66,57 +64,52 @@ pub(super) fn points(content: &[u8], clock: &Clock) -> Option<Reading> {
         };
         reading.network.add_point([a, b, c, d, e, f], None);
     }
-    Some(reading)
+    Some(())
 }
 
 /// 0x19: a cell and a status.
-pub(super) fn status(content: &[u8]) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn status(content: &[u8], reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reading.network.read_cell(&mut reader, NARROW)?;
-    read_status(&mut reader, &mut reading)?;
-    read_alarm(&mut reader, &mut reading, false)?;
-    Some(reading)
+    read_status(&mut reader, reading)?;
+    read_alarm(&mut reader, reading, false)?;
+    Some(())
 }
 
 /// 0x19 of one model: a time, a network, a count, cells with signals.
-pub(super) fn counted_cells(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn counted_cells(content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reading.set_time(clock, reader.array()?);
     let operator = read_operator(&mut reader, false)?;
     let count = reader.u8()?;
     let network = &mut reading.network;
     let _ = network.read_cells(&mut reader, operator, count, NARROW);
-    Some(reading)
+    Some(())
 }
 
 /// 0xa5: a cell of 4G, a status with an alarm.
-pub(super) fn alarm(content: &[u8]) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn alarm(content: &[u8], reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reading.network.read_cell(&mut reader, LONG)?;
-    read_status(&mut reader, &mut reading)?;
-    read_alarm(&mut reader, &mut reading, false)?;
-    Some(reading)
+    read_status(&mut reader, reading)?;
+    read_alarm(&mut reader, reading, false)?;
+    Some(())
 }
 
 /// 0xa7: a cell of 4G and the number of a telephone that asks for its address.
-pub(super) fn address(content: &[u8]) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn address(content: &[u8], reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reading.network.read_cell(&mut reader, LONG)?;
     let telephone = reader.take(21).and_then(text);
     reading.report.state_named("telephone", telephone);
     if let Some(code) = reader.u8() {
-        raise_code(&mut reading, u16::from(code));
+        raise_code(reading, u16::from(code));
     }
-    Some(reading)
+    Some(())
 }
 
 /// 0xb2: a beacon that was heard.
-pub(super) fn beacon(content: &[u8], clock: &Clock) -> Option<Reading> {
-    let mut reading = Reading::default();
+pub(super) fn beacon(content: &[u8], clock: &Clock, reading: &mut Reading) -> Option<()> {
     let mut reader = Reader(content);
     reading.set_time(clock, reader.array()?);
     let signal = reader.u8()?;
@@ -126,5 +119,5 @@ pub(super) fn beacon(content: &[u8], clock: &Clock) -> Option<Reading> {
     report.state_named("beacon", Some(address));
     report.state_named("beacon_id", id);
     report.state_named("beacon_dbm", Some(signal as i8));
-    Some(reading)
+    Some(())
 }

@@ -512,6 +512,119 @@ fn cameras_put_speed_behind_the_flags() {
 }
 
 #[test]
+fn newer_messages_name_the_kind_of_their_cell_and_end_in_modules() {
+    // By time, stored; kind 3 of 460-5-4660-43981; the odometer.
+    let lte = [
+        0x01, 0xcc, 5, 0, 0, 0x12, 0x34, 0, 0, 0, 0, 0, 0, 0xab, 0xcd,
+    ];
+    let odometer = [0x00, 0x2e, 4, 0, 0, 0x30, 0x39];
+    let rest = [
+        &[0, 1, 3],
+        &lte[..],
+        &[0, 60],
+        &odometer,
+        &[0x12, 0x34, 1, 7],
+    ]
+    .concat();
+    let report = report_of(&long(0x38, &placed(&[&rest])));
+    assert!(report.backlog);
+    let cells = text_of(&report.attributes, "cells");
+    assert_eq!(cells.as_deref(), Some("460-5-4660-43981"));
+    assert_eq!(
+        stated(&report.attributes, "odometer_m"),
+        Some(12_345.into())
+    );
+    let module = text_of(&report.attributes, "module_1234");
+    assert_eq!(module.as_deref(), Some("07"));
+    // Kind 1 is GSM. A status, the code 0x107, the battery.
+    let status = [0b10, 80, 4, 0x07, 0x12];
+    let rest = [
+        &[1],
+        &CELL[..],
+        &[60],
+        &status,
+        &[0x00, 0x18, 2, 0x01, 0x9a],
+    ]
+    .concat();
+    let message = read_one(&short(0x39, &placed(&[&rest])));
+    let report = &message.reports[0];
+    assert_eq!(report.momentary, AlarmKind::Jamming.into());
+    assert_eq!(
+        stated(&report.attributes, "battery_percent"),
+        Some(80.into())
+    );
+    assert_eq!(stated(&report.attributes, "battery_v"), Some(4.1.into()));
+    assert!(!message.answer_when_safe.is_empty());
+}
+
+#[test]
+fn altitude_stands_at_the_end_where_the_length_says_so() {
+    let wide = [0x01, 0xcc, 0x00, 0x05, 0x12, 0x34, 0, 0, 0xab, 0xcd];
+    let upload = [1, 0, 0, 0, 0, 0x30, 0x39];
+    let report = report_of(&short(0x31, &placed(&[&wide, &upload, &[0xff, 0xf6]])));
+    assert_eq!(report.fix.altitude_mm, -10_000);
+    assert_eq!(
+        stated(&report.attributes, "odometer_m"),
+        Some(12_345.into())
+    );
+    let cells = text_of(&report.attributes, "cells");
+    assert_eq!(cells.as_deref(), Some("460-5-4660-43981"));
+}
+
+#[test]
+fn an_alarm_system_says_whether_it_is_armed_in_the_form_that_it_uses() {
+    let rest = |state: u8| [&[9], &CELL[..], &[20], &[0, 0, state, 0]].concat();
+    let armed = long(0x33, &[&TIME[..], &[0], &rest(0xa0)].concat());
+    let message = read_one(&armed);
+    assert_eq!(stated(&message.attributes, "armed"), Some(true.into()));
+    assert_eq!(message.answer_now[..5], [0x79, 0x79, 0, 5, 0x33]);
+    let place = place(NORTH | FIXED);
+    let open = [&TIME[..], &[12], &place[6..], &rest(0xa5)].concat();
+    let report = report_of(&long(0x33, &open));
+    assert_eq!(report.fix.lat_e7, 315_000_000);
+    assert_eq!(report.momentary, AlarmKind::DoorOpened.into());
+    let cells = text_of(&report.attributes, "cells");
+    assert_eq!(cells.as_deref(), Some("460-0-4660-43981"));
+}
+
+#[test]
+fn a_diagnosis_is_in_hundredths() {
+    let mut content = [&TIME[..], &[1]].concat();
+    content.extend(b"363=0000c350,283=000007d0,4A3=VIN0123456789ABCD,997=00000064");
+    content.extend([0; 12]);
+    let message = read_one(&long(0x8c, &content));
+    let attribute = |name: &str| stated(&message.attributes, name);
+    assert_eq!(attribute("engine_rpm"), Some(500.0.into()));
+    // 20 km.
+    assert_eq!(attribute("odometer_m"), Some(20_000.into()));
+    assert_eq!(attribute("vin"), Some("VIN0123456789ABCD".into()));
+    assert_eq!(attribute("obd_99"), Some(1.0.into()));
+    assert_eq!(attribute("ignition"), Some(true.into()));
+}
+
+#[test]
+fn a_logger_counts_its_analogue_inputs_in_its_ports() {
+    let mut content = vec![0; 4];
+    content.extend(placed(&[&[0, 0], &[0, 0, 0x30, 0x39]]));
+    content.extend([0x01, 0xcc, 0, 0x12, 0x34, 0, 0, 0xab, 0xcd]);
+    content.extend([0, 0, 0, 42, 0x04, 0xd2, 0x01, 0x9a]);
+    content.extend([0x00, 0x10, 0, 0, 5, 2, 0x01, 0xf4]);
+    let report = report_of(&short(0x34, &content));
+    let attribute = |name: &str| stated(&report.attributes, name);
+    assert_eq!(attribute("driver_id"), Some("42".into()));
+    assert_eq!(attribute("power_v"), Some(12.34.into()));
+    assert_eq!(attribute("battery_v"), Some(4.1.into()));
+    assert_eq!(
+        (attribute("inputs"), attribute("outputs")),
+        (Some(5.into()), Some(2.into()))
+    );
+    assert_eq!(
+        (attribute("analog_1_v"), attribute("analog_2_v")),
+        (Some(5.0.into()), None)
+    );
+}
+
+#[test]
 fn what_is_not_read_is_named_and_answered_where_an_answer_may_be_waited_for() {
     let refused = |bytes: &[u8]| {
         let message = read_one(bytes);
@@ -521,7 +634,8 @@ fn what_is_not_read_is_named_and_answered_where_an_answer_may_be_waited_for() {
     assert_eq!(refused(&short(0xee, &[1])), (unknown, false));
     assert_eq!(refused(&long(0xee, &[1])), (unknown, true));
     assert_eq!(refused(&short(0x80, &[1])), (unknown, true));
-    assert_eq!(refused(&long(0x41, &[0; 60])), (Some(Reject::Part), false));
+    assert_eq!(refused(&long(0x36, &[0; 60])), (Some(Reject::Part), true));
+    assert_eq!(refused(&long(0x41, &[0; 60])), (None, false));
     let cut = short(0x16, &TIME);
     assert_eq!(refused(&cut), (Some(Reject::Length), false));
 }

@@ -21,7 +21,11 @@ const EAST: u8 = 8;
 
 /// Whether what follows the mark is an id and a moment.
 pub(super) fn begins(rest: &[u8]) -> Begins {
-    let digits = |end: usize| decimal(&rest[..rest.len().min(end)]).is_some();
+    let digits = |end: usize| {
+        rest.iter()
+            .take(end)
+            .all(|&byte| calendar::bcd(byte).is_some())
+    };
     let moment = |at: usize| rest.get(at..at + MOMENT_BYTES).map(is_moment);
     if !digits(SHORT_ID_BYTES) {
         return Begins::Nothing;

@@ -6,17 +6,20 @@
 use super::super::calendar::{self, DAY_MS};
 use super::super::fields::{Fields, printable};
 use super::super::{Arrival, Message, Reject, Report, Settings, text};
-use super::{status, utc_digits};
-use crate::frame::{AlarmKind, Alarms, AttributeKey, DeviceId, Fix, TimeSource, civil_date};
+use super::{cells, place, status, utc_digits};
+use crate::frame::{AlarmKind, Alarms, AttributeKey, DeviceId, TimeSource, civil_date};
 
 /// Most positions of one upload of stored ones; the document's own limit.
 const STORED_MAX: usize = 100;
 
-/// Most cells that are told.
-const CELLS_MAX: usize = 8;
+/// Names of the fields behind the status that are kept as they are.
+const EXTRA_NAMES: [&str; 12] = [
+    "extra_1", "extra_2", "extra_3", "extra_4", "extra_5", "extra_6", "extra_7", "extra_8",
+    "extra_9", "extra_10", "extra_11", "extra_12",
+];
 
-/// Most fields behind the status that are kept as they are.
-const EXTRA_MAX: usize = 16;
+/// Room for most answers.
+const ANSWER_BYTES: usize = 48;
 
 /// Longest text that is kept.
 const TEXT_BYTES_MAX: usize = 256;
@@ -44,21 +47,17 @@ pub(super) fn read(
         now,
     };
     let mut message = Message::new(kind(command), device);
-    let answer = |parts: &[&[u8]]| answer(maker, id, parts);
-    let utc = utc_digits(now.wall_ms);
-    match command {
-        b"V1" | b"NBR" => message.answer_now = answer(&[b"V4", command, &utc]),
-        b"V0" | b"HTBT" => message.answer_now = answer(&[command]),
-        _ => {}
-    }
+    message.answer_now = match command {
+        b"V1" | b"NBR" => answer(maker, id, &[b"V4", command, &utc_digits(now.wall_ms)]),
+        b"V0" | b"HTBT" => answer(maker, id, &[command]),
+        _ => Vec::new(),
+    };
     match command {
         b"BC" => {
             let reports = reader.stored(inner);
             message.hold_answer_for(reports);
         }
-        b"NBR" => reader.settle(&mut message, reader.cells_of_decimals()),
-        b"V3" => reader.settle(&mut message, reader.cells_with_battery()),
-        b"BS" => reader.settle(&mut message, reader.cells_of_hex()),
+        b"NBR" | b"V3" | b"BS" => reader.settle(&mut message, reader.cells()),
         b"LINK" => reader.settle(&mut message, reader.link()),
         b"HTBT" | b"V0" | b"XT" => {
             // The charge comes last, if it comes.
@@ -105,16 +104,17 @@ fn kind(command: &[u8]) -> &'static str {
 
 /// `*maker,id,...#`; nothing to a device that does not say who it is.
 fn answer(maker: &[u8], id: &[u8], parts: &[&[u8]]) -> Vec<u8> {
-    let mut answer = Vec::new();
-    if !id.is_empty() {
-        answer.push(b'*');
-        answer.extend(maker);
-        for part in [&[id], parts].concat() {
-            answer.push(b',');
-            answer.extend(part);
-        }
-        answer.push(b'#');
+    if id.is_empty() {
+        return Vec::new();
     }
+    let mut answer = Vec::with_capacity(ANSWER_BYTES);
+    answer.push(b'*');
+    answer.extend(maker);
+    for part in std::iter::once(&id).chain(parts) {
+        answer.push(b',');
+        answer.extend_from_slice(part);
+    }
+    answer.push(b'#');
     answer
 }
 
@@ -148,10 +148,10 @@ impl Reader<'_> {
     /// A message with a position.
     fn position(&self) -> Option<Report> {
         let fields = self.fields;
-        let place = find_place(fields, 4)?;
+        let place = place::find(fields, 4)?;
         let at = place.at;
         let mut report = Report {
-            fix: movement(fields, &place),
+            fix: place::movement(fields, &place),
             ..Report::default()
         };
         // Some put the charge between course and date.
@@ -161,7 +161,7 @@ impl Reader<'_> {
         if let Some(time) = self.time(time, fields.get(date_at)) {
             report.fix.set_time(time);
         }
-        report.fix.set_valid(is_valid(fields.get(at - 2)));
+        report.fix.set_valid(place::is_valid(fields.get(at - 2)));
         // Some put three fields of the SIM card between date and status.
         let candidates = [date_at + 1, date_at + 4];
         let word = candidates
@@ -198,16 +198,22 @@ impl Reader<'_> {
     fn extras(&self, report: &mut Report, from: usize) {
         let fields = self.fields;
         let extras = fields.from(from);
-        let digits = |field: &[u8]| !field.is_empty() && field.iter().all(u8::is_ascii_digit);
-        match extras {
-            // Charge, then a count of three cells.
-            [percent, b"3", mcc, mnc, cells @ ..] if digits(percent) && cells.len() >= 6 => {
-                let percent = fields.u8(from).filter(|&percent| percent <= 99);
-                // 99 stands for all.
-                let percent = percent.map(|percent| if percent == 99 { 100 } else { percent });
-                report.state(AttributeKey::BatteryPercent, percent);
-                let cells = cells.chunks_exact(2).map(|cell| (cell[0], cell[1]));
-                report.state(AttributeKey::Cells, cells_text(mcc, mnc, cells));
+        let percent = |at: usize| fields.u8(at).filter(|&percent| percent <= 100);
+        match *extras {
+            // Charge in two digits, so that 99 stands for all, and a count of cells.
+            [_, b"3", mcc, mnc, ref pairs @ ..] if pairs.len() >= 6 => {
+                let charge = percent(from).map(|percent| percent + u8::from(percent == 99));
+                let pairs = pairs.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+                report.state(AttributeKey::BatteryPercent, charge);
+                report.state(AttributeKey::Cells, cells::decimal(mcc, mnc, pairs));
+            }
+            [_] if percent(from).is_some() => {
+                report.state(AttributeKey::BatteryPercent, percent(from));
+            }
+            [mcc, mnc, area, cell, ..] if matches!(fields.get(2), b"VI1" | b"ALRM") => {
+                let pair = std::iter::once((area, cell));
+                report.state(AttributeKey::BatteryPercent, percent(from + 4));
+                report.state(AttributeKey::Cells, cells::hexadecimal(mcc, mnc, pair));
             }
             // Odometer, temperature, fuel, altitude and a cell in hexadecimal.
             [_, _, fuel, altitude, _, _] if fuel.contains(&b'.') => {
@@ -217,15 +223,24 @@ impl Reader<'_> {
                 report.state(AttributeKey::OdometerM, fields.number(from));
                 report.state(AttributeKey::TemperatureC, fields.float(from + 1));
                 report.state_named("fuel_level", fields.float(from + 2));
-                report.state_named("extra_5", fields.text(from + 4));
-                report.state_named("extra_6", fields.text(from + 5));
+                self.kept(report, from, 4);
             }
-            _ => {
-                for (count, extra) in extras.iter().take(EXTRA_MAX).enumerate() {
-                    let name = format!("extra_{}", count + 1);
-                    report.state_named(name, printable(extra));
-                }
+            // Vendors with short ids write a cell in decimals.
+            [mcc, mnc, area, cell, ..] if fields.get(1).len() < 15 && is_country(mcc) => {
+                let told = cells::decimal(mcc, mnc, std::iter::once((area, cell)));
+                let done = if told.is_some() { 4 } else { 0 };
+                report.state(AttributeKey::Cells, told);
+                self.kept(report, from, done);
             }
+            _ => self.kept(report, from, 0),
+        }
+    }
+
+    /// Keeps what is not understood as it is.
+    fn kept(&self, report: &mut Report, from: usize, done: usize) {
+        let extras = EXTRA_NAMES.iter().zip(self.fields.from(from)).skip(done);
+        for (&name, extra) in extras {
+            report.state_named(name, printable(extra));
         }
     }
 
@@ -244,68 +259,24 @@ impl Reader<'_> {
                 let said = fields.from(3).join(&b',');
                 report.state(AttributeKey::Result, printable(&said));
             }
-            // Cells, separated by a letter: `lac,cid,signalYlac,cid,signalY`.
             b"VP1" if fields.get(3) == b"V" => {
-                let cells = fields.from(6).join(&b',');
-                let cells = cells.split(|&byte| byte == b'Y').filter_map(|cell| {
-                    let mut cell = cell.split(|&byte| byte == b',');
-                    Some((cell.next()?, cell.next()?))
-                });
-                let cells = cells_text(fields.get(4), fields.get(5), cells);
-                report.state(AttributeKey::Cells, cells);
+                report.state(AttributeKey::Cells, cells::of_letters(fields));
             }
             _ => {}
         }
         report
     }
 
-    /// Time, network, delay and count, then area, cell and signal of each cell in decimals.
-    fn cells_of_decimals(&self) -> Report {
-        let fields = self.fields;
+    /// Cells alone.
+    fn cells(&self) -> Report {
         let mut report = self.moment();
-        let count = fields.u8(7).map_or(0, usize::from);
-        let cells = fields.from(8).chunks_exact(3).take(count);
-        let cells = cells.map(|cell| (cell[0], cell[1]));
-        let cells = cells_text(fields.get(4), fields.get(5), cells);
-        report.state(AttributeKey::Cells, cells);
-        report
-    }
-
-    /// Time, network as one number, count, and four fields to a cell; then the battery as a code.
-    fn cells_with_battery(&self) -> Report {
-        let fields = self.fields;
-        let mut report = self.moment();
-        let count = fields.u8(5).map_or(0, usize::from);
-        let (mcc, mnc) = fields.get(4).split_at(fields.get(4).len().min(3));
-        let cells = fields.from(6).chunks_exact(4).take(count);
-        let cells = cells.map(|cell| (cell[0], cell[1]));
-        report.state(AttributeKey::Cells, cells_text(mcc, mnc, cells));
-        let battery = fields.text(6 + 4 * count).filter(|code| code.len() == 4);
-        report.state_named("battery_code", battery);
-        report
-    }
-
-    /// Network and triples of cells in hexadecimal, filled with zeros.
-    fn cells_of_hex(&self) -> Report {
-        let fields = self.fields;
-        let number = |field: &[u8]| {
-            let number = u32::from_str_radix(std::str::from_utf8(field).ok()?, 16).ok()?;
-            Some(number.to_string().into_bytes())
+        let (cells, battery) = match self.fields.get(2) {
+            b"NBR" => (cells::of_neighbours(self.fields), None),
+            b"BS" => (cells::of_base_stations(self.fields), None),
+            _ => cells::with_battery(self.fields),
         };
-        let mut report = self.moment();
-        let pairs: Vec<_> = fields
-            .from(6)
-            .chunks_exact(3)
-            .map_while(|cell| Some((number(cell[0])?, number(cell[1])?)))
-            .filter(|(area, _)| area != b"0")
-            .take(CELLS_MAX)
-            .collect();
-        let cells = pairs
-            .iter()
-            .map(|(area, cell)| (area.as_slice(), cell.as_slice()));
-        if let (Some(mcc), Some(mnc)) = (number(fields.get(4)), number(fields.get(5))) {
-            report.state(AttributeKey::Cells, cells_text(&mcc, &mnc, cells));
-        }
+        report.state(AttributeKey::Cells, cells);
+        report.state_named("battery_code", battery);
         report
     }
 
@@ -359,18 +330,20 @@ impl Reader<'_> {
 
     fn stored_point(&self, point: &[u8]) -> Option<Report> {
         let fields = Fields::new(point);
-        let place = find_place(&fields, 2)?;
+        let place = place::find(&fields, 2)?;
         let mut report = Report {
-            fix: movement(&fields, &place),
+            fix: place::movement(&fields, &place),
             backlog: true,
             ..Report::default()
         };
         if let Some(time) = self.day_time(fields.get(7)) {
             report.fix.set_time(time);
         }
-        report.fix.set_valid(is_valid(fields.get(0)));
+        report.fix.set_valid(place::is_valid(fields.get(0)));
         if let Some(word) = status::parse(fields.get(8)) {
             status::state(&mut report, word);
+            // A hundred of these are held at once.
+            report.attributes.shrink_to_fit();
         }
         Some(report)
     }
@@ -423,69 +396,13 @@ impl Reader<'_> {
     }
 }
 
-/// A position and the field of its N or S.
-struct Place {
-    lat_e7: i32,
-    lon_e7: i32,
-    at: usize,
-}
-
-fn find_place(fields: &Fields, first: usize) -> Option<Place> {
-    (first..fields.len().saturating_sub(2)).find_map(|at| {
-        let lat_e7 = degrees_e7(fields.get(at - 1), fields.get(at), b"NS", 90)?;
-        let lon_e7 = degrees_e7(fields.get(at + 1), fields.get(at + 2), b"EW", 180)?;
-        Some(Place { lat_e7, lon_e7, at })
-    })
-}
-
-/// A position with the speed and course behind it.
-fn movement(fields: &Fields, place: &Place) -> Fix {
-    let mut fix = Fix::default();
-    fix.set_position(place.lat_e7, place.lon_e7);
-    if let Some(speed) = text::knots_mm_s(fields.get(place.at + 3)) {
-        fix.set_speed(speed);
-    }
-    if let Some(course) = text::course_cdeg(fields.get(place.at + 4)) {
-        fix.set_course(u32::from(course));
-    }
-    fix
-}
-
-/// Degrees and minutes to 1e-7 degrees: `ddmm.mmmm`, the same without its point, or `-dd-mm.mmmm`, where the sign says
-/// no more than the letter.
-fn degrees_e7(field: &[u8], hemisphere: &[u8], letters: &[u8], degrees_max: i64) -> Option<i32> {
-    let &[letter] = hemisphere else {
-        return None;
-    };
-    if !letters.contains(&letter) {
-        return None;
-    }
-    if let Some(dashed) = field.strip_prefix(b"-") {
-        let dash = dashed.iter().position(|&byte| byte == b'-')?;
-        let (degrees, minutes) = (&dashed[..dash], &dashed[dash + 1..]);
-        let two_digits = minutes.iter().take_while(|byte| byte.is_ascii_digit());
-        let fill: &[u8] = match two_digits.count() {
-            1 => b"0",
-            _ => b"",
-        };
-        let joined = [degrees, fill, minutes].concat();
-        return text::degrees_e7(&joined, hemisphere, degrees_max);
-    }
-    if field.len() >= 7 && !field.contains(&b'.') {
-        let (whole, fraction) = field.split_at(field.len() - 4);
-        return text::degrees_e7(&[whole, b".", fraction].concat(), hemisphere, degrees_max);
-    }
-    text::degrees_e7(field, hemisphere, degrees_max)
-}
-
-/// A is a fix by GPS and B one by BeiDou; a number is the coding of an address that is asked for, of a place that is
-/// known.
-fn is_valid(field: &[u8]) -> bool {
-    matches!(field, b"A" | b"B") || !field.is_empty() && field.iter().all(u8::is_ascii_digit)
-}
-
 fn is_date(field: &[u8]) -> bool {
     field.len() == 6 && field.iter().all(u8::is_ascii_digit)
+}
+
+/// Country codes of mobile networks have three digits from 200 to 799.
+fn is_country(field: &[u8]) -> bool {
+    matches!(field, [b'2'..=b'7', b'0'..=b'9', b'0'..=b'9'])
 }
 
 fn alarm(number: &[u8]) -> Alarms {
@@ -496,21 +413,4 @@ fn alarm(number: &[u8]) -> Alarms {
         _ => AlarmKind::Unspecified,
     };
     kind.into()
-}
-
-/// `mcc-mnc-area-cell`, spaces between; areas of zeros are filling.
-fn cells_text<'a>(
-    mcc: &[u8],
-    mnc: &[u8],
-    cells: impl Iterator<Item = (&'a [u8], &'a [u8])>,
-) -> Option<String> {
-    let number = |field: &[u8]| text::decimal(field, 0).filter(|&number| number >= 0);
-    let (mcc, mnc) = (number(mcc)?, number(mnc)?);
-    let cells: Vec<_> = cells
-        .filter_map(|(area, cell)| Some((number(area)?, number(cell)?)))
-        .filter(|&(area, _)| area != 0)
-        .take(CELLS_MAX)
-        .map(|(area, cell)| format!("{mcc}-{mnc}-{area}-{cell}"))
-        .collect();
-    (!cells.is_empty()).then(|| cells.join(" "))
 }

@@ -80,13 +80,11 @@ pub(super) fn begin(bytes: &[u8]) -> Begin<'_> {
         return noise(bytes, Reject::Rubbish);
     };
     let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
-    match head_len(window) {
-        Some(len) => match method.and_then(|method| head(method, &window[..len])) {
-            Some(head) => Begin::Request(head),
-            None => noise(window, Reject::Field),
-        },
-        None if window.len() == HEAD_BYTES_MAX => noise(window, Reject::TooLong),
-        None => Begin::Wait,
+    match method.map_or(Ok(None), |method| head(method, window)) {
+        Ok(Some(head)) => Begin::Request(head),
+        Ok(None) if window.len() == HEAD_BYTES_MAX => noise(window, Reject::TooLong),
+        Ok(None) => Begin::Wait,
+        Err(reject) => noise(window, reject),
     }
 }
 
@@ -106,46 +104,28 @@ fn method(bytes: &[u8]) -> Option<Option<Method>> {
     })
 }
 
-/// Bytes up to the end of the first empty line.
-fn head_len(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while let Some(end) = bytes[at..].iter().position(|&byte| byte == b'\n') {
-        at += end + 1;
-        match &bytes[at..] {
-            [b'\n', ..] => return Some(at + 1),
-            [b'\r', b'\n', ..] => return Some(at + 2),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// Reads a whole head. The first line is read here and not by `httparse`: simple trackers leave spaces in a query as
-/// they are.
-fn head(method: Method, bytes: &[u8]) -> Option<Head<'_>> {
-    let line_end = bytes.iter().position(|&byte| byte == b'\n')?;
-    let (line, fields) = (bytes[..line_end].trim_ascii_end(), &bytes[line_end + 1..]);
-    let target_start = line.iter().position(|&byte| byte == b' ')?;
-    let target_end = line.iter().rposition(|&byte| byte == b' ')?;
-    let target = line.get(target_start..target_end)?.trim_ascii();
-    let is_old = match &line[target_end + 1..] {
-        b"HTTP/1.1" => false,
-        b"HTTP/1.0" => true,
-        _ => return None,
+/// Reads a head; `None` if more bytes are needed. The first line is read here and not by `httparse`: simple trackers
+/// leave spaces in a query as they are.
+fn head(method: Method, bytes: &[u8]) -> Result<Option<Head<'_>>, Reject> {
+    let Some(line_end) = bytes.iter().position(|&byte| byte == b'\n') else {
+        return Ok(None);
+    };
+    let (target, is_old) = first_line(&bytes[..line_end]).ok_or(Reject::Field)?;
+    let mut room = [EMPTY_HEADER; FIELDS_MAX];
+    let (len, fields) = match parse_headers(&bytes[line_end + 1..], &mut room) {
+        Ok(Status::Complete(read)) => read,
+        Ok(Status::Partial) => return Ok(None),
+        Err(_) => return Err(Reject::Field),
     };
     let mut head = Head {
         method,
-        target: (!target.is_empty()).then_some(target)?,
-        len: bytes.len(),
+        target,
+        len: line_end + 1 + len,
         body: Body::Bytes(0),
         keeps: !is_old,
         is_old,
         json: false,
         packed: false,
-    };
-    let mut room = [EMPTY_HEADER; FIELDS_MAX];
-    let Ok(Status::Complete((_, fields))) = parse_headers(fields, &mut room) else {
-        return None;
     };
     let mut length = None;
     let mut coding = None;
@@ -178,7 +158,21 @@ fn head(method: Method, bytes: &[u8]) -> Option<Head<'_>> {
     // Behind such a body nothing can be trusted to be a request.
     head.keeps &=
         matches!(head.body, Body::Bytes(stated) if stated <= super::BODY_BYTES_MAX as u64);
-    Some(head)
+    Ok(Some(head))
+}
+
+/// Target, and whether it is HTTP/1.0.
+fn first_line(line: &[u8]) -> Option<(&[u8], bool)> {
+    let line = line.trim_ascii_end();
+    let target_start = line.iter().position(|&byte| byte == b' ')?;
+    let target_end = line.iter().rposition(|&byte| byte == b' ')?;
+    let target = line.get(target_start..target_end)?.trim_ascii();
+    let is_old = match &line[target_end + 1..] {
+        b"HTTP/1.1" => false,
+        b"HTTP/1.0" => true,
+        _ => return None,
+    };
+    (!target.is_empty()).then_some((target, is_old))
 }
 
 fn length_of(value: &[u8]) -> Body {

@@ -1,7 +1,7 @@
 //! What the numbered values of a record mean. What has no standard name is kept under its number.
 
 use super::super::Report;
-use super::super::bytes::{Reader, hex, number};
+use super::super::bytes::{Reader, hex, io_name, number};
 use crate::frame::{AlarmKind, Attribute, AttributeKey, Value};
 
 /// Values without a standard name that are kept of one message.
@@ -71,7 +71,7 @@ fn state(id: u16, value: &[u8], vendor_left: &mut usize, report: &mut Report) {
         _ if *vendor_left > 0 => {
             *vendor_left -= 1;
             let value = i64::try_from(number(value)).map_or(Value::Text(hex(value)), Value::Int);
-            report.state_named(format!("io_{id}"), Some(value));
+            report.state_named(io_name(id), Some(value));
         }
         _ => {}
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::frame::{Alarms, FixFields, rfc3339_ms};
+use crate::frame::{Alarms, FixFields, Value, rfc3339_ms};
 
 /// 2026-06-15T10:00:00Z.
 const NOW: Arrival = Arrival {

@@ -1,8 +1,8 @@
 //! What a device answers to a command, or passes on from its serial port: codecs 12 to 15. Nothing answers it.
 
-use super::super::bytes::{Reader, hex};
+use super::super::bytes::{Reader, hex, text_or_hex};
 use super::super::{Message, Reject};
-use crate::frame::{AttributeKey, DeviceId, Value};
+use crate::frame::{AttributeKey, DeviceId};
 
 /// Longest text that is kept.
 const TEXT_BYTES_MAX: usize = 128;
@@ -32,7 +32,7 @@ pub(super) fn read(
     let mut message = Message::new("text", device);
     let mut reader = Reader(body);
     for _ in 0..count {
-        one(codec, &mut reader, &mut message).ok_or(Reject::Length)?;
+        one(codec, count == 1, &mut reader, &mut message).ok_or(Reject::Length)?;
     }
     match reader.is_empty() {
         true => Ok(message),
@@ -40,9 +40,11 @@ pub(super) fn read(
     }
 }
 
-fn one(codec: u8, reader: &mut Reader, message: &mut Message) -> Option<()> {
+fn one(codec: u8, alone: bool, reader: &mut Reader, message: &mut Message) -> Option<()> {
     let kind = reader.u8()?;
     let length = usize::try_from(reader.u32()?).ok()?;
+    // Some devices do not count the time. A text that is alone ends where the message does.
+    let length = if alone { reader.len() } else { length };
     let mut text = Reader(reader.take(length)?);
     if matches!(codec, 0x0d | 0x0f) {
         // When the device heard it, seconds since 1970.
@@ -59,7 +61,8 @@ fn one(codec: u8, reader: &mut Reader, message: &mut Message) -> Option<()> {
     if kind == OTHER_DEVICE {
         message.state_named("other_device", Some(true));
     }
-    message.state(key, value(text.0));
+    let text = text_or_hex(text.0, TEXT_BYTES_MAX);
+    message.state(key, (!text.is_empty()).then_some(text));
     Some(())
 }
 
@@ -67,20 +70,4 @@ fn one(codec: u8, reader: &mut Reader, message: &mut Message) -> Option<()> {
 fn named(bytes: &[u8; 8]) -> Option<DeviceId> {
     let digits = hex(bytes);
     super::imei(digits.strip_prefix('0')?.as_bytes())
-}
-
-/// The start of a text, or of the bytes as hex where it is none.
-fn value(bytes: &[u8]) -> Option<Value> {
-    let bytes = bytes.trim_ascii();
-    if bytes.is_empty() {
-        return None;
-    }
-    let text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
-    Some(Value::Text(match bytes.iter().all(text) {
-        true => {
-            let kept = &bytes[..bytes.len().min(TEXT_BYTES_MAX)];
-            String::from_utf8_lossy(kept).into_owned()
-        }
-        false => hex(&bytes[..bytes.len().min(TEXT_BYTES_MAX / 2)]),
-    }))
 }

@@ -60,14 +60,10 @@ fn record(records: &mut Records, reader: &mut Reader) -> Option<Report> {
         }
         for _ in 0..reader.u8()? {
             let id = reader.u8()?;
-            value(
-                id,
-                reader.take(length)?,
-                &mut records.vendor_left,
-                &mut report,
-            );
+            value(id, reader.take(length)?, &mut records.vendor, &mut report);
         }
     }
+    records.vendor.move_to(&mut report);
     Some(report)
 }
 
@@ -115,7 +111,7 @@ fn place(reader: &mut Reader, report: &mut Report) -> Option<()> {
     Some(())
 }
 
-fn value(id: u8, bytes: &[u8], vendor_left: &mut usize, report: &mut Report) {
+fn value(id: u8, bytes: &[u8], vendor: &mut io::Vendor, report: &mut Report) {
     use AttributeKey as Key;
     let raw = number(bytes);
     let tenths = Some(raw as f64 / 10.0);
@@ -128,6 +124,6 @@ fn value(id: u8, bytes: &[u8], vendor_left: &mut usize, report: &mut Report) {
         222 if raw == 1 => report.momentary.insert(AlarmKind::Sos),
         240 => report.state(Key::Motion, Some(raw != 0)),
         244 => report.state(Key::Roaming, Some(raw != 0)),
-        _ => io::state_vendor((u16::from(id), bytes), vendor_left, report),
+        _ => vendor.add((u16::from(id), bytes)),
     }
 }

@@ -4,15 +4,19 @@
 //! is kept under its number.
 
 use super::super::Report;
-use super::super::bytes::{hex, number};
+use super::super::bytes::{hex, io_name, number};
 use super::record::{Element, kmh_mm_s};
 use crate::frame::{AlarmKind, Attribute, AttributeKey, Value};
 
 /// Values without a standard name that are kept of one message.
-pub(super) const VENDOR_ATTRIBUTES_MAX: usize = 64;
+const VENDOR_ATTRIBUTES_MAX: usize = 64;
 
 /// A longer value is passed over: lists of beacons heard can have a thousand bytes.
 const VALUE_BYTES_MAX: usize = 128;
+
+/// Attributes that there is room for at first. More than have a standard name, so that the room never doubles in each
+/// record of a message that is made to.
+const ATTRIBUTES_ROOM_MAX: usize = 64;
 
 /// What several values say together.
 #[derive(Default)]
@@ -26,13 +30,9 @@ struct Together {
 }
 
 /// States what the values of a record say, standard names first.
-pub(super) fn state(
-    elements: &[Element],
-    event: u16,
-    vendor_left: &mut usize,
-    report: &mut Report,
-) {
-    report.attributes.reserve(elements.len() + 4);
+pub(super) fn state(elements: &[Element], event: u16, vendor: &mut Vendor, report: &mut Report) {
+    let room = (elements.len() + 4).min(ATTRIBUTES_ROOM_MAX);
+    report.attributes.reserve(room);
     let older_bus = has_older_bus(elements);
     let mut together = Together::default();
     for &element in elements {
@@ -51,13 +51,43 @@ pub(super) fn state(
             Some((key, value)) if !is_stated(report, &key) => {
                 report.attributes.push(Attribute { key, value });
             }
-            _ => state_vendor(element, vendor_left, report),
+            _ => vendor.add(element),
         }
     }
-    together.state(vendor_left, report);
-    report
-        .attributes
-        .sort_by_key(|attribute| matches!(attribute.key, AttributeKey::Other(_)));
+    together.state(vendor, report);
+    vendor.move_to(report);
+}
+
+/// Values without a standard name, which follow those with one.
+pub(super) struct Vendor {
+    values: Vec<Attribute>,
+    /// How many more are kept of this message.
+    left: usize,
+}
+
+impl Vendor {
+    pub(super) fn new() -> Vendor {
+        Vendor {
+            values: Vec::new(),
+            left: VENDOR_ATTRIBUTES_MAX,
+        }
+    }
+
+    pub(super) fn add(&mut self, (id, value): Element) {
+        if self.left == 0 || value.len() > VALUE_BYTES_MAX {
+            return;
+        }
+        self.left -= 1;
+        let value = match i64::try_from(number(value)) {
+            Ok(number) if value.len() <= 8 => Value::Int(number),
+            _ => Value::Text(hex(value)),
+        };
+        self.values.push(Attribute::named(io_name(id), value));
+    }
+
+    pub(super) fn move_to(&mut self, report: &mut Report) {
+        report.attributes.append(&mut self.values);
+    }
 }
 
 /// Numbers that mean other things, at the same length, in the lists of the older families for lorries (FM36, FM63).
@@ -165,18 +195,6 @@ fn printable(bytes: &[u8]) -> Option<String> {
     short.then(|| String::from_utf8_lossy(bytes).into_owned())
 }
 
-pub(super) fn state_vendor((id, value): Element, vendor_left: &mut usize, report: &mut Report) {
-    if *vendor_left == 0 || value.len() > VALUE_BYTES_MAX {
-        return;
-    }
-    *vendor_left -= 1;
-    let value = match i64::try_from(number(value)) {
-        Ok(number) if value.len() <= 8 => Value::Int(number),
-        _ => Value::Text(hex(value)),
-    };
-    report.state_named(format!("io_{id}"), Some(value));
-}
-
 /// The alarm of a value that made the record. The same value in other records just says what it was last.
 fn event_alarm(id: u16, value: u64, report: &mut Report) {
     let zone = zone(id);
@@ -234,7 +252,7 @@ impl Together {
         true
     }
 
-    fn state(&self, vendor_left: &mut usize, report: &mut Report) {
+    fn state(&self, vendor: &mut Vendor, report: &mut Report) {
         report.state(AttributeKey::Inputs, self.inputs);
         report.state(AttributeKey::Outputs, self.outputs);
         // Five or six digits: three of the country, the rest of the network.
@@ -263,7 +281,7 @@ impl Together {
         report.state(AttributeKey::Iccid, iccid);
         for (id, value) in numbers.into_iter().chain(halves) {
             if let Some(value) = value {
-                state_vendor((id, &value.to_be_bytes()), vendor_left, report);
+                vendor.add((id, &value.to_be_bytes()));
             }
         }
     }

@@ -46,7 +46,7 @@ pub(super) struct Records<'a> {
     pub(super) reports: Vec<Report>,
     /// Of records that are no reports: neither a place nor an alarm.
     pub(super) attributes: Vec<Attribute>,
-    pub(super) vendor_left: usize,
+    pub(super) vendor: io::Vendor,
 }
 
 impl<'a> Records<'a> {
@@ -56,18 +56,32 @@ impl<'a> Records<'a> {
             now,
             reports: Vec::new(),
             attributes: Vec::new(),
-            vendor_left: io::VENDOR_ATTRIBUTES_MAX,
+            vendor: io::Vendor::new(),
         }
     }
 
     /// Reads `count` records, or those before one that cannot be read.
     pub(super) fn read(&mut self, codec: Codec, count: u8, body: &[u8]) -> Result<(), Reject> {
+        let read = self.read_as(codec, false, count, body);
         // Some firmware has one more list, of values of 16 bytes. Only the length tells.
-        let sixteens = !fits(codec, count, body, false) && fits(codec, count, body, true);
+        if read.is_ok() || !fits(codec, count, body) {
+            return read;
+        }
+        *self = Records::new(self.settings, self.now);
+        self.read_as(codec, true, count, body)
+    }
+
+    fn read_as(
+        &mut self,
+        codec: Codec,
+        sixteens: bool,
+        count: u8,
+        body: &[u8],
+    ) -> Result<(), Reject> {
         self.reports
             .reserve(usize::from(count).min(body.len() / RECORD_BYTES_MIN));
         let mut reader = Reader(body);
-        let mut elements = Vec::new();
+        let mut elements = Vec::with_capacity(64);
         for _ in 0..count {
             self.record(codec, sixteens, &mut reader, &mut elements)
                 .ok_or(Reject::Length)?;
@@ -106,7 +120,7 @@ impl<'a> Records<'a> {
         if priority == PANIC {
             report.momentary.insert(AlarmKind::Sos);
         }
-        io::state(elements, event, &mut self.vendor_left, &mut report);
+        io::state(elements, event, &mut self.vendor, &mut report);
         report.state_named("generation_type", generation);
         self.keep(report);
         Some(())
@@ -154,8 +168,8 @@ pub(super) fn kmh_mm_s(kmh: u16) -> u32 {
     (u32::from(kmh) * 10_000 + 18) / 36
 }
 
-/// Whether `count` records end where the body does.
-fn fits(codec: Codec, count: u8, body: &[u8], sixteens: bool) -> bool {
+/// Whether `count` records with a list of values of 16 bytes end where the body does.
+fn fits(codec: Codec, count: u8, body: &[u8]) -> bool {
     let mut reader = Reader(body);
     // Time, priority and place, then what made the record.
     let head = 24 + if codec == Codec::Eight { 1 } else { 2 };
@@ -163,7 +177,7 @@ fn fits(codec: Codec, count: u8, body: &[u8], sixteens: bool) -> bool {
     for _ in 0..count {
         let whole = reader
             .skip(head)
-            .and_then(|()| lists(codec, sixteens, &mut reader, |_| {}));
+            .and_then(|()| lists(codec, true, &mut reader, |_| {}));
         if whole.is_none() {
             return false;
         }

@@ -11,56 +11,69 @@ const NEAR_MS: i64 = 2 * DAY_MS;
 
 /// Bytes of a date and of a time of day.
 const MOMENT_BYTES: usize = 6;
+/// Bytes of a speed.
+const SPEED_BYTES: usize = 5;
+/// Longest degrees and minutes.
+const DEGREES_BYTES_MAX: usize = 16;
 /// Bytes of the state before the odometer.
 const STATE_BYTES: usize = 8;
 
 /// Finds the position of a message by its shape: six digits of a date, A or V, and degrees with a letter behind.
 pub(super) fn read(head: &Head, settings: &Settings, now: Arrival) -> Option<Report> {
-    let data = head.data;
-    let starts = data.windows(MOMENT_BYTES + 1).enumerate();
-    let (at, _) = starts
-        .filter(|(_, window)| window[..MOMENT_BYTES].iter().all(u8::is_ascii_digit))
-        .find(|(at, window)| {
-            let flag = match window[MOMENT_BYTES] {
-                b',' => data.get(at + MOMENT_BYTES + 1),
-                _ => window.get(MOMENT_BYTES),
-            };
-            matches!(flag, Some(b'A' | b'V'))
-        })?;
-    let date = &data[at..at + MOMENT_BYTES];
-    let mut cursor = Cursor(&data[at + MOMENT_BYTES..]);
-    cursor.comma();
-    let valid = cursor.take(1)? == b"A";
+    let starts = head.data.windows(MOMENT_BYTES).enumerate();
+    starts
+        .filter(|(_, window)| window.iter().all(u8::is_ascii_digit))
+        .find_map(|(at, date)| {
+            let rest = &head.data[at + MOMENT_BYTES..];
+            placed(head, date, rest, settings, now)
+        })
+}
+
+fn placed(
+    head: &Head,
+    date: &[u8],
+    rest: &[u8],
+    settings: &Settings,
+    now: Arrival,
+) -> Option<Report> {
+    let mut cursor = Cursor(rest);
+    let commas = cursor.comma();
+    let valid = match cursor.take(1)? {
+        b"A" => true,
+        b"V" => false,
+        _ => return None,
+    };
     cursor.comma();
     let lat_e7 = cursor.degrees(b"NS", 90)?;
     let lon_e7 = cursor.degrees(b"EW", 180)?;
     let mut report = Report::default();
     report.fix.set_position(lat_e7, lon_e7);
-    let rest = cursor.0;
-    match head.commas && rest.contains(&b',') {
-        true => behind_with_commas(head, date, rest, &mut report, settings, now),
-        false => behind(head, date, rest, &mut report, settings, now),
+    let clock = match commas {
+        true => behind_with_commas(cursor.0, &mut report),
+        false => behind(cursor.0, &mut report),
+    };
+    if let Some(time) = time(head.commas, date, clock, settings, now) {
+        report.fix.set_time(time);
     }
     report.fix.set_valid(valid);
     Some(report)
 }
 
-/// What follows a position without separators: speed of five characters, time, course, state, odometer.
-fn behind(
-    head: &Head,
-    date: &[u8],
-    rest: &[u8],
-    report: &mut Report,
-    settings: &Settings,
-    now: Arrival,
-) {
-    let Some((speed, rest)) = rest.split_at_checked(5) else {
-        return set_time(head, date, b"", report, settings, now);
+/// What follows a position without separators: speed of five characters, or longer with a comma behind, time, course,
+/// state, odometer. Gives the time of day.
+fn behind<'a>(rest: &'a [u8], report: &mut Report) -> &'a [u8] {
+    let comma = rest
+        .iter()
+        .take(2 * SPEED_BYTES)
+        .position(|&byte| byte == b',');
+    let (speed, rest) = match comma {
+        Some(comma) => (&rest[..comma], &rest[comma + 1..]),
+        None => rest.split_at(rest.len().min(SPEED_BYTES)),
     };
     set_speed(report, speed);
     let (clock, rest) = rest.split_at(rest.len().min(MOMENT_BYTES));
-    set_time(head, date, clock, report, settings, now);
     tail(rest, report);
+    clock
 }
 
 /// Course, state and odometer; the state are the eight characters before the odometer's L.
@@ -87,29 +100,22 @@ fn tail(rest: &[u8], report: &mut Report) {
 }
 
 /// The same with commas; the newest put altitude and satellites behind the course.
-fn behind_with_commas(
-    head: &Head,
-    date: &[u8],
-    rest: &[u8],
-    report: &mut Report,
-    settings: &Settings,
-    now: Arrival,
-) {
-    let fields = Fields::new(rest.strip_prefix(b",").unwrap_or(rest));
+fn behind_with_commas<'a>(rest: &'a [u8], report: &mut Report) -> &'a [u8] {
+    let fields = Fields::new(rest);
     set_speed(report, fields.get(0));
-    set_time(head, date, fields.get(1), report, settings, now);
     set_course(report, fields.get(2));
-    if fields.get(4).starts_with(b"L") {
+    if let Some(odometer) = fields.get(4).strip_prefix(b"L") {
         set_state(report, fields.get(3));
-        report.state(AttributeKey::OdometerM, hex(&fields.get(4)[1..]));
-        return;
+        report.state(AttributeKey::OdometerM, hex(odometer));
+    } else {
+        if let Some(mm) = text::metres_mm(fields.get(3)) {
+            report.fix.set_altitude(mm);
+        }
+        if let Some(count) = fields.u8(4) {
+            report.fix.set_satellites(count);
+        }
     }
-    if let Some(mm) = text::metres_mm(fields.get(3)) {
-        report.fix.set_altitude(mm);
-    }
-    if let Some(count) = fields.u8(4) {
-        report.fix.set_satellites(count);
-    }
+    fields.get(1)
 }
 
 fn set_speed(report: &mut Report, field: &[u8]) {
@@ -172,19 +178,6 @@ pub(super) fn power(head: &Head, report: &mut Report, settings: &Settings, now: 
     report.state(AttributeKey::PowerV, volts(4, 10.0));
 }
 
-fn set_time(
-    head: &Head,
-    date: &[u8],
-    clock: &[u8],
-    report: &mut Report,
-    settings: &Settings,
-    now: Arrival,
-) {
-    if let Some(time) = time(head.commas, date, clock, settings, now) {
-        report.fix.set_time(time);
-    }
-}
-
 /// The moment of a date and a time of day. The order of the date differs: with commas it is mostly day, month, year,
 /// without it is mostly year, month, day. That order counts, unless it gives no date, or none near the arrival of a live
 /// message where another does.
@@ -239,13 +232,17 @@ impl<'a> Cursor<'a> {
         Some(taken)
     }
 
-    fn comma(&mut self) {
-        self.0 = self.0.strip_prefix(b",").unwrap_or(self.0);
+    /// Passes over a comma; whether there was one.
+    fn comma(&mut self) -> bool {
+        let after = self.0.strip_prefix(b",");
+        self.0 = after.unwrap_or(self.0);
+        after.is_some()
     }
 
     /// Degrees and minutes up to one of two letters.
     fn degrees(&mut self, letters: &[u8], degrees_max: i64) -> Option<i32> {
-        let len = self.0.iter().position(|byte| letters.contains(byte))?;
+        let mut near = self.0.iter().take(DEGREES_BYTES_MAX);
+        let len = near.position(|byte| letters.contains(byte))?;
         let field = self.take(len)?;
         let letter = self.take(1)?;
         self.comma();

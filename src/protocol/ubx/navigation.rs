@@ -12,6 +12,9 @@ const WEEK_MS: i64 = 604_800_000;
 /// A dilution of precision that is not known.
 const DILUTION_UNKNOWN: u16 = 9999;
 
+/// Most attributes of a report.
+const ATTRIBUTES_MAX: usize = 8;
+
 /// Which message it is, of those that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Id {
@@ -199,6 +202,7 @@ impl Facts {
             fix.set_satellites(count);
         }
         fix.set_valid(self.good == Some(true) && !self.is_lost());
+        report.attributes.reserve(ATTRIBUTES_MAX);
         let hundredths = |value: u16| f64::from(value) / 1e2;
         let dead_reckoning = self.mode == Some(mode::DEAD_RECKONING);
         report.state(AttributeKey::FixMode, self.mode);
