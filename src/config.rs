@@ -4,6 +4,7 @@
 mod check;
 mod document;
 mod port;
+mod sensor;
 mod settings;
 mod unit;
 

@@ -1,6 +1,7 @@
 //! The ingest process: one sensor's bytes in, frames out, answers back.
 
 mod connection;
+mod connections;
 mod datagrams;
 mod file;
 mod offence;

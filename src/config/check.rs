@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 
 use super::document::{
-    DispatcherSection, Document, FenceSection, InputKind, NoSubscriber, NodeSection,
-    ObserverSection, SensorSection, TraceSection, UplinkSection,
+    DispatcherSection, Document, FenceSection, NoSubscriber, NodeSection, ObserverSection,
+    TraceSection, UplinkSection,
 };
-use super::port::{Ports, Transport};
+use super::port::Ports;
+use super::sensor::sensor;
 use super::settings::{
-    DispatcherSettings, Fence, Input, JumpRule, Node, ObserverSettings, OverspeedRule, Rules,
+    DispatcherSettings, Fence, JumpRule, Node, ObserverSettings, OverspeedRule, Rules,
     SensorSettings, TraceSettings, UplinkSettings,
 };
 use super::{Config, ConfigError};
-use crate::frame::{DEVICE_RULE, DeviceId};
-use crate::protocol::Protocol;
+use crate::frame::DEVICE_RULE;
 
 /// Most sensors of a node: each is a process.
 pub const SENSORS_MAX: usize = 64;
@@ -54,7 +54,8 @@ impl Source {
         self.path.parent().unwrap_or(Path::new(".")).join(path)
     }
 
-    fn existing_file(&self, path: &Spanned<String>) -> Result<String, ConfigError> {
+    /// The path of a file that is there.
+    pub fn existing_file(&self, path: &Spanned<String>) -> Result<String, ConfigError> {
         let resolved = self.resolve(path.get_ref());
         match std::fs::metadata(&resolved) {
             Ok(meta) if meta.is_file() => Ok(resolved.display().to_string()),
@@ -66,7 +67,8 @@ impl Source {
         }
     }
 
-    fn name(&self, name: &Spanned<String>) -> Result<String, ConfigError> {
+    /// A name that can stand in topics and metrics.
+    pub fn name(&self, name: &Spanned<String>) -> Result<String, ConfigError> {
         let text = name.get_ref();
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(allowed) {
@@ -171,7 +173,11 @@ fn one<'a, T>(
     Ok(found)
 }
 
-fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
+/// The value, or the default where there is none.
+///
+/// # Errors
+/// When it is not within the range.
+pub fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
     source: &Source,
     value: Option<&Spanned<T>>,
     default: T,
@@ -190,114 +196,6 @@ fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
         range.end()
     );
     Err(source.error(&value.span(), reason))
-}
-
-fn sensor(
-    source: &Source,
-    section: &Spanned<SensorSection>,
-    ports: &mut Ports,
-) -> Result<SensorSettings, ConfigError> {
-    let s = section.get_ref();
-    let missing = |key: &str, why: &str| {
-        source.error(
-            &section.span(),
-            format!("sensor {:?}: {key} is missing: {why}", s.name.get_ref()),
-        )
-    };
-    let input = input(source, s, ports, missing)?;
-    let device = match &s.device {
-        Some(device) => {
-            let reason = || {
-                format!(
-                    "{:?} is not a device id: 1 to 31 of A-Z a-z 0-9 . _ : -",
-                    device.get_ref()
-                )
-            };
-            DeviceId::new(device.get_ref().as_bytes())
-                .ok_or_else(|| source.error(&device.span(), reason()))?;
-            Some(device.get_ref().clone())
-        }
-        None if s.protocol.is_anonymous() => {
-            let why = format!("{} does not say who reports", s.protocol.name());
-            return Err(missing("device", &why));
-        }
-        None => None,
-    };
-    let ring_slots = in_range(source, s.ring_slots.as_ref(), 8192, 64..=1 << 20)?;
-    if !ring_slots.is_power_of_two() {
-        let span = s.ring_slots.as_ref().map(Spanned::span).unwrap_or_default();
-        return Err(source.error(&span, format!("{ring_slots} is not a power of two")));
-    }
-    Ok(SensorSettings {
-        name: source.name(&s.name)?,
-        input,
-        protocol: s.protocol,
-        device,
-        ack: s.ack,
-        errors_max: in_range(source, s.errors_max.as_ref(), 16, 1..=u32::MAX)?,
-        zone_minutes: match &s.zone_minutes {
-            Some(zone) => Some(in_range(source, Some(zone), 0, -720..=840)?),
-            None => None,
-        },
-        lenient: s.lenient,
-        ring_slots,
-        answers_max: in_range(source, s.answers_max.as_ref(), 16_384, 1..=1 << 20)?,
-    })
-}
-
-/// Where the bytes of a sensor come from; `missing` makes the error for a key that has to be there.
-fn input(
-    source: &Source,
-    s: &SensorSection,
-    ports: &mut Ports,
-    missing: impl Fn(&str, &str) -> ConfigError,
-) -> Result<Input, ConfigError> {
-    use InputKind::{File, Tcp, Udp};
-    fn span<T>(key: &Option<Spanned<T>>) -> Option<Range<usize>> {
-        key.as_ref().map(Spanned::span)
-    }
-    let only = |kinds: &[InputKind], key: &str, span: Option<Range<usize>>| match span {
-        Some(span) if !kinds.contains(&s.input) => {
-            let reason = format!("{key} has no meaning for input = {:?}", s.input.name());
-            Err(source.error(&span, reason))
-        }
-        _ => Ok(()),
-    };
-    only(&[Tcp, Udp], "listen", span(&s.listen))?;
-    only(&[Tcp], "connections_max", span(&s.connections_max))?;
-    only(&[Udp], "peers_max", span(&s.peers_max))?;
-    only(&[Tcp, Udp], "idle", span(&s.idle))?;
-    only(&[File], "path", span(&s.path))?;
-    only(&[File], "speed", span(&s.speed))?;
-    let mut listen = |transport| {
-        let listen = s.listen.as_ref();
-        let listen = listen.ok_or_else(|| missing("listen", "where devices connect or send to"))?;
-        ports.take(source, transport, listen)
-    };
-    let idle_ms = s.idle.as_ref().map_or(600_000, |idle| idle.get_ref().0);
-    Ok(match s.input {
-        Tcp => Input::Tcp {
-            listen: listen(Transport::Tcp)?,
-            connections_max: in_range(source, s.connections_max.as_ref(), 12_000, 1..=60_000)?,
-            idle_ms,
-        },
-        Udp if s.protocol == Protocol::Osmand => {
-            return Err(missing("input = \"tcp\"", "osmand is HTTP, over TCP only"));
-        }
-        Udp => Input::Udp {
-            listen: listen(Transport::Udp)?,
-            peers_max: in_range(source, s.peers_max.as_ref(), 12_000, 1..=1_000_000)?,
-            idle_ms,
-        },
-        File => {
-            let path = s.path.as_ref();
-            let path = path.ok_or_else(|| missing("path", "which log to replay"))?;
-            Input::File {
-                path: source.existing_file(path)?,
-                speed: in_range(source, s.speed.as_ref(), 1.0, 0.0..=1000.0)?,
-            }
-        }
-    })
 }
 
 fn rules(sources: &[Source]) -> Result<Rules, ConfigError> {

@@ -7,6 +7,7 @@ use hashlink::LinkedHashMap;
 
 use super::offence::Delay;
 use super::session::Session;
+use super::silence::Mark;
 
 /// One source address.
 #[derive(Debug)]
@@ -15,8 +16,8 @@ pub struct Peer {
     pub session: Session,
     /// Messages published whose answer is held back.
     pub awaiting: u32,
-    /// When it will have been silent for long enough to end its epoch, if that is watched.
-    pub silent_ms: Option<u64>,
+    /// That its silence is watched, which ends its epoch.
+    pub silence: Option<Mark>,
     /// How long it is not read, for its rubbish.
     pub delay: Delay,
     /// When its last datagram was read, milliseconds of the monotonic clock.
@@ -75,7 +76,7 @@ impl Peers {
         let peer = Peer {
             session,
             awaiting: 0,
-            silent_ms: None,
+            silence: None,
             delay: Delay::default(),
             heard_ms: now_ms,
         };

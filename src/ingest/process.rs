@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use sha2::{Digest, Sha256};
 
-use super::connection::Connections;
+use super::connections::Connections;
 use super::datagrams::Datagrams;
 use super::file::Replay;
 use super::peers::Peers;

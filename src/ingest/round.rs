@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
+use super::pending::Ending;
 use super::process::IngestError;
 use super::publishing::{Outgoing, Published, Publisher, Stall};
 use super::session::ReadAt;
@@ -17,6 +18,7 @@ use super::wake::{self, Wake};
 use crate::protocol::{Message, Reject};
 use crate::ring;
 use crate::sys::clock;
+use crate::sys::fail::{self, Point};
 
 /// Longest time for which messages wait to be taken together when there is load. The hops behind take what one round
 /// hands over, so most of the millisecond that all may take is spent here, where it saves wake-ups of all of them.
@@ -165,6 +167,27 @@ impl<K: Copy> Rounds<K> {
             read_at: at,
             decoded_ns: clock::monotonic_ns(),
         })
+    }
+
+    /// Wakes the classifier for what was published.
+    pub fn hand_over(&mut self) {
+        fail::pass(Point::IngestBell);
+        self.publisher.hand_over();
+    }
+
+    /// Counts that a message has come to its end; whether it is to be answered now. `here`: its sender is still there.
+    pub fn settled(&self, ending: Ending, here: bool) -> bool {
+        self.tally.settled(ending, here);
+        let answer = here && ending == Ending::Accepted;
+        if answer {
+            fail::pass(Point::IngestAnswer);
+        }
+        answer
+    }
+
+    /// Answers of messages that were settled are sent.
+    pub fn answered(&self) {
+        fail::pass(Point::IngestAnswered);
     }
 
     /// Whether a drain began: nothing more is taken in.

@@ -54,6 +54,12 @@ impl Tally {
             .add(IngestMetric::ConnectionsAccepted, u64::from(count));
     }
 
+    /// Connections are not read yet for what came from there before.
+    pub fn delayed(&self, count: u32) {
+        self.stats
+            .add(IngestMetric::ConnectionsDelayed, u64::from(count));
+    }
+
     /// A connection was closed.
     pub fn closed(&self, why: Closed) {
         let metric = match why {
@@ -82,20 +88,7 @@ impl Tally {
 
     /// A message, or bytes that are none, was not taken.
     pub fn refused(&self, reason: Reject) {
-        let metric = match reason {
-            Reject::Checksum => IngestMetric::RefusedChecksum,
-            Reject::Length => IngestMetric::RefusedLength,
-            Reject::TooLong => IngestMetric::RefusedTooLong,
-            Reject::Rubbish => IngestMetric::RefusedRubbish,
-            Reject::Escape => IngestMetric::RefusedEscape,
-            Reject::UnknownKind => IngestMetric::RefusedUnknownKind,
-            Reject::Device => IngestMetric::RefusedDevice,
-            Reject::Field => IngestMetric::RefusedField,
-            Reject::Encrypted => IngestMetric::RefusedEncrypted,
-            Reject::Part => IngestMetric::RefusedPart,
-            Reject::Incomplete => IngestMetric::RefusedIncomplete,
-        };
-        self.stats.add(metric, 1);
+        self.stats.add(refused_metric(reason), 1);
     }
 
     /// Reading stopped because a message found no room.
@@ -177,5 +170,39 @@ impl Tally {
     /// The process ends.
     pub fn ends(&self) {
         self.stats.set_ready(false);
+    }
+}
+
+fn refused_metric(reason: Reject) -> IngestMetric {
+    match reason {
+        Reject::Checksum => IngestMetric::RefusedChecksum,
+        Reject::Length => IngestMetric::RefusedLength,
+        Reject::TooLong => IngestMetric::RefusedTooLong,
+        Reject::Rubbish => IngestMetric::RefusedRubbish,
+        Reject::Escape => IngestMetric::RefusedEscape,
+        Reject::UnknownKind => IngestMetric::RefusedUnknownKind,
+        Reject::Device => IngestMetric::RefusedDevice,
+        Reject::Field => IngestMetric::RefusedField,
+        Reject::Encrypted => IngestMetric::RefusedEncrypted,
+        Reject::Part => IngestMetric::RefusedPart,
+        Reject::Incomplete => IngestMetric::RefusedIncomplete,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Metric;
+
+    #[test]
+    fn each_reason_has_a_counter_with_its_name() {
+        for &reason in Reject::ALL {
+            let entry = IngestMetric::TABLE[refused_metric(reason).index()];
+            assert_eq!(entry.name, "ringway_messages_refused_total");
+            assert_eq!(entry.label, Some(("reason", reason.name())));
+        }
+        let names = IngestMetric::TABLE.iter().map(|entry| entry.name);
+        let counters = names.filter(|name| *name == "ringway_messages_refused_total");
+        assert_eq!(counters.count(), Reject::ALL.len());
     }
 }

@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::connection::{Closed, Connections, Got, Key, LISTENER};
-use super::pending::{Ending, Settled};
+use super::connection::{Closed, Got};
+use super::connections::{Connections, Key, LISTENER};
+use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::Published;
 use super::round::{Rounds, WAKE, read_at};
@@ -16,7 +17,6 @@ use super::session::{Next, ReadAt, Session};
 use super::silence::Silences;
 use crate::protocol::{self, Message, Protocol};
 use crate::sys::clock;
-use crate::sys::fail::{self, Point};
 
 /// Bytes that one connection gives in a round, besides what was kept of it.
 const READ_BYTES: usize = 16 * 1024;
@@ -72,11 +72,13 @@ impl Tcp {
         self.connections.listen(true)?;
         self.rounds.begin()?;
         loop {
+            let due_ms = self.silences.due_ms().into_iter();
+            let due_ms = due_ms.chain(self.connections.delayed_until_ms()).min();
             let count = self.rounds.wait(
                 self.connections.epoll(),
                 &mut self.events,
                 !self.resumable.is_empty(),
-                self.silences.due_ms(),
+                due_ms,
             )?;
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
@@ -86,13 +88,13 @@ impl Tcp {
             } else if self.rounds.publisher.stalled() {
                 self.resume_stalled();
             }
-            fail::pass(Point::IngestBell);
-            self.rounds.publisher.hand_over();
+            self.rounds.hand_over();
             let tally = &self.rounds.tally;
             self.connections.flush(now_ms, |why| tally.closed(why));
             if answered {
-                fail::pass(Point::IngestAnswered);
+                self.rounds.answered();
             }
+            self.connections.end_delays(now_ms);
             self.connections.sweep(now_ms, |why| tally.closed(why));
             self.report(now.monotonic_ns);
             if self.rounds.drained(now_ms) {
@@ -119,7 +121,7 @@ impl Tcp {
         let mut answered = false;
         for Settled { to, answer, ending } in settled.drain(..) {
             let connection = self.connections.get(to);
-            self.rounds.tally.settled(ending, connection.is_some());
+            let accepted = self.rounds.settled(ending, connection.is_some());
             let Some(connection) = connection else {
                 continue;
             };
@@ -128,8 +130,7 @@ impl Tcp {
                 connection.paused = false;
                 self.resumable.push_back(to);
             }
-            if ending == Ending::Accepted {
-                fail::pass(Point::IngestAnswer);
+            if accepted {
                 self.answer(to, answer);
                 answered = true;
             }
@@ -181,7 +182,8 @@ impl Tcp {
         let accepted = self.connections.accept(now.monotonic_ns / 1_000_000, || {
             Session::new(protocol, decoding)
         })?;
-        self.rounds.tally.accepted(accepted);
+        self.rounds.tally.accepted(accepted.all);
+        self.rounds.tally.delayed(accepted.delayed);
         Ok(())
     }
 
@@ -264,22 +266,25 @@ impl Tcp {
                 Next::Message { consumed, message } => {
                     taken += consumed;
                     connection.heard_ms = at.monotonic_ns / 1_000_000;
+                    self.connections.sound(key);
                     self.message(key, message, at);
                 }
             }
-            self.close_if_unreadable(key);
+            self.close_if_unreadable(key, at);
         }
         if let Some(connection) = self.connections.get(key) {
             connection.session.keep(&self.buffer[taken..length], at);
         }
     }
 
-    fn close_if_unreadable(&mut self, key: Key) {
-        let errors = self
-            .connections
-            .get(key)
-            .map_or(0, |c| c.session.errors_in_a_row());
-        if errors >= self.limits.errors_max {
+    /// Closes a connection that gave too much rubbish; who comes from there next has to wait.
+    fn close_if_unreadable(&mut self, key: Key, at: ReadAt) {
+        let errors_max = self.limits.errors_max;
+        let over = self.connections.get(key).is_some_and(|connection| {
+            connection.session.errors_in_a_row() >= connection.standing.errors_max(errors_max)
+        });
+        if over {
+            self.connections.offend(key, at.monotonic_ns / 1_000_000);
             self.close(key, Closed::Errors);
         }
     }
@@ -333,7 +338,7 @@ impl Tcp {
         }
         if let Some(connection) = self.connections.get(key) {
             let now_ms = at.monotonic_ns / 1_000_000;
-            self.silences.heard(key, &mut connection.silent_ms, now_ms);
+            self.silences.heard(key, &mut connection.silence, now_ms);
         }
     }
 
@@ -341,7 +346,7 @@ impl Tcp {
         let now_ms = now.monotonic_ns / 1_000_000;
         while !self.rounds.publisher.stalled() {
             let connections = &mut self.connections;
-            let silent = |key| connections.get(key)?.silent_ms;
+            let silent = |key| connections.get(key)?.silence;
             let Some(key) = self.silences.next(now_ms, silent) else {
                 return;
             };
@@ -352,7 +357,7 @@ impl Tcp {
     /// Takes the report that was waiting for more of the same moment.
     fn end_epoch(&mut self, key: Key, at: ReadAt) {
         if let Some(connection) = self.connections.get(key) {
-            connection.silent_ms = None;
+            connection.silence = None;
             if let Some(message) = connection.session.flush() {
                 self.message(key, message, at);
             }

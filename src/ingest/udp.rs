@@ -11,7 +11,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use super::connection::Closed;
 use super::datagrams::{BATCH_DATAGRAMS_MAX, Datagrams};
 use super::peers::Peers;
-use super::pending::{Ending, Settled};
+use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::{Published, Stall};
 use super::round::{Rounds, read_at};
@@ -20,7 +20,6 @@ use super::silence::Silences;
 use super::tally::Withheld;
 use crate::protocol::{self, Message, Protocol, Reject};
 use crate::sys::clock;
-use crate::sys::fail::{self, Point};
 
 /// Batches of datagrams taken in a round, so that answers do not wait for a flood.
 const BATCHES_MAX: usize = 8;
@@ -82,19 +81,20 @@ impl Udp {
         let mut events = [EpollEvent::empty(); 2];
         loop {
             let due_ms = self.silences.due_ms();
-            self.rounds.wait(&self.epoll, &mut events, false, due_ms)?;
+            let count = self.rounds.wait(&self.epoll, &mut events, false, due_ms)?;
+            let readable = events[..count].iter().any(|event| event.data() == SOCKET);
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
-            let answered = self.settle(now_ms);
-            if answered {
-                fail::pass(Point::IngestAnswered);
+            if self.settle(now_ms) {
+                self.rounds.answered();
+            }
+            if readable {
+                self.take_in()?;
             }
             if !self.rounds.draining() {
-                self.take_in()?;
                 self.end_epochs(now);
             }
-            fail::pass(Point::IngestBell);
-            self.rounds.publisher.hand_over();
+            self.rounds.hand_over();
             while self.peers.forget_idle(now_ms) {
                 self.rounds.tally.closed(Closed::Idle);
             }
@@ -118,14 +118,12 @@ impl Udp {
         self.rounds.publisher.settle(now_ms, &mut settled);
         let mut answered = false;
         for Settled { to, answer, ending } in settled.drain(..) {
-            // Answered although the peer may be forgotten: the address is all that it takes.
-            self.rounds.tally.settled(ending, true);
             if let Some(peer) = self.peers.get(to) {
                 // One that was forgotten meanwhile and heard again is owed less than it gets.
                 peer.awaiting = peer.awaiting.saturating_sub(1);
             }
-            if ending == Ending::Accepted {
-                fail::pass(Point::IngestAnswer);
+            // Although the peer may be forgotten: its address is all that an answer takes.
+            if self.rounds.settled(ending, true) {
                 self.answer(to, &answer);
                 answered = true;
             }
@@ -190,7 +188,7 @@ impl Udp {
                 peer.delay.offend(now_ms);
             }
             if self.protocol.has_epochs() {
-                self.silences.heard(from, &mut peer.silent_ms, now_ms);
+                self.silences.heard(from, &mut peer.silence, now_ms);
             }
         }
     }
@@ -263,14 +261,14 @@ impl Udp {
         let now_ms = now.monotonic_ns / 1_000_000;
         loop {
             let peers = &mut self.peers;
-            let silent = |from| peers.get(from)?.silent_ms;
+            let silent = |from| peers.get(from)?.silence;
             let Some(from) = self.silences.next(now_ms, silent) else {
                 return;
             };
             let Some(peer) = self.peers.get(from) else {
                 continue;
             };
-            peer.silent_ms = None;
+            peer.silence = None;
             if let Some(message) = peer.session.flush() {
                 self.message(from, message, now, &mut Allowance::of(0));
             }

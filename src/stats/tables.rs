@@ -78,6 +78,7 @@ metrics! {
     }
     "ringway_connections" Gauge "Connections open now; of `udp`, peers known." { ConnectionsOpen, }
     "ringway_connections_accepted_total" Counter "Connections accepted; of `udp`, peers not known before." { ConnectionsAccepted, }
+    "ringway_connections_delayed_total" Counter "Connections not read at once, since rubbish came from their address." { ConnectionsDelayed, }
     "ringway_connections_closed_total" Counter "Connections closed, peers forgotten, by reason." {
         ClosedByPeer "reason" = "peer",
         ClosedIdle "reason" = "idle",

@@ -24,6 +24,7 @@ mod owed;
 mod page;
 mod recording;
 mod replay;
+mod rubbish;
 mod stream;
 mod supervision;
 mod terminal;

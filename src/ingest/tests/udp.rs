@@ -291,6 +291,38 @@ fn receivers_that_name_nobody_are_the_configured_device_and_silence_ends_a_momen
     running.drain();
 }
 
+/// A packet of the Teltonika protocol over UDP: its length, its number, 01, the number of the data in it, the IMEI, and
+/// one record of codec 8 without values of inputs.
+#[test]
+fn a_packet_of_teltonika_is_acknowledged_by_its_numbers_and_the_count_of_its_records() {
+    let mut content = vec![0xca, 0xfe, 0x01, 0x05, 0, 15];
+    content.extend(b"356307042441013");
+    content.extend([8, 1]);
+    content.extend(1_716_000_000_000_u64.to_be_bytes());
+    content.push(0);
+    content.extend(115_761_240_i32.to_be_bytes());
+    content.extend(481_371_540_i32.to_be_bytes());
+    content.extend([2, 7, 0, 90, 9, 0, 36]);
+    content.extend([0, 0, 0, 0, 0, 0, 1]);
+    let packet = [&(content.len() as u16).to_be_bytes()[..], &content].concat();
+
+    let mut site = site(ROOM);
+    let mut settings = datagram_settings();
+    settings.protocol = Protocol::Teltonika;
+    let running = site.start(settings);
+    let device = device(&site);
+    device.send(&packet).unwrap();
+    let (_, frame) = site.frames(1).remove(0);
+    assert_eq!(frame.device.as_str(), "356307042441013");
+    assert_eq!(frame.fix.position_deg(), Some((48.137154, 11.576124)));
+    assert_no_answer(&device);
+    site.settle(&frame, Outcome::Accepted);
+    let mut answer = [0; 20];
+    let length = device.recv(&mut answer).unwrap();
+    assert_eq!(answer[..length], [0, 5, 0xca, 0xfe, 0x01, 0x05, 1]);
+    running.drain();
+}
+
 #[test]
 fn a_drain_gives_the_answers_that_are_due() {
     let mut site = site(ROOM);
