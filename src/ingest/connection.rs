@@ -30,6 +30,8 @@ pub enum Closed {
     Errors,
     /// It does not read its answers.
     Unread,
+    /// A message of its was not taken, and later answers would have been taken for the one that is missing.
+    Refused,
     /// Another one took its place.
     Displaced,
     /// This process ends.

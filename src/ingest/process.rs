@@ -56,6 +56,18 @@ pub struct Limits {
     pub connection_answers_max: u32,
 }
 
+impl Limits {
+    /// Most unanswered messages of a connection. Answers that do not say what they answer go out one at a time: an
+    /// immediate one must not overtake one that waits until something is safe.
+    pub fn awaiting_max(&self, in_order: bool) -> u32 {
+        if in_order {
+            1
+        } else {
+            self.connection_answers_max
+        }
+    }
+}
+
 /// What an ingest works with.
 pub(super) struct Setup {
     /// The node, whose name keys authentication codes.

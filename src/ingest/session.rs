@@ -74,6 +74,11 @@ impl Session {
         }
     }
 
+    /// Whether answers do not say what they answer: they have to go out in the order of the messages.
+    pub fn answers_in_order(&self) -> bool {
+        self.protocol.answers_in_order()
+    }
+
     /// What is under construction, because the stream ended or fell silent.
     pub fn flush(&mut self) -> Option<Message> {
         self.protocol.flush()

@@ -67,6 +67,7 @@ impl Tally {
             Closed::Idle => IngestMetric::ClosedIdle,
             Closed::Errors => IngestMetric::ClosedErrors,
             Closed::Unread => IngestMetric::ClosedUnread,
+            Closed::Refused => IngestMetric::ClosedRefused,
             Closed::Displaced => IngestMetric::ClosedDisplaced,
             Closed::Drain => IngestMetric::ClosedDrain,
         };

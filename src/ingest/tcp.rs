@@ -125,14 +125,17 @@ impl Tcp {
             let Some(connection) = connection else {
                 continue;
             };
+            let in_order = connection.session.answers_in_order();
             connection.awaiting -= 1;
-            if connection.paused && connection.awaiting <= self.limits.connection_answers_max / 2 {
+            if connection.paused && connection.awaiting <= self.limits.awaiting_max(in_order) / 2 {
                 connection.paused = false;
                 self.resumable.push_back(to);
             }
             if accepted {
                 self.answer(to, answer);
                 answered = true;
+            } else if in_order {
+                self.close(to, Closed::Refused);
             }
             self.update(to);
         }
@@ -304,8 +307,9 @@ impl Tcp {
             Published::Answer(answer) => self.answer(key, answer),
             Published::Awaiting => {
                 if let Some(connection) = self.connections.get(key) {
+                    let in_order = connection.session.answers_in_order();
                     connection.awaiting += 1;
-                    connection.paused |= connection.awaiting >= self.limits.connection_answers_max;
+                    connection.paused |= connection.awaiting >= self.limits.awaiting_max(in_order);
                 }
                 self.update(key);
             }
@@ -358,9 +362,12 @@ impl Tcp {
     fn end_epoch(&mut self, key: Key, at: ReadAt) {
         if let Some(connection) = self.connections.get(key) {
             connection.silence = None;
-            if let Some(message) = connection.session.flush() {
-                self.message(key, message, at);
-            }
+        }
+        while !self.rounds.publisher.stalled()
+            && let Some(connection) = self.connections.get(key)
+            && let Some(message) = connection.session.flush()
+        {
+            self.message(key, message, at);
         }
     }
 

@@ -203,7 +203,7 @@ impl Udp {
         let session = Session::new(self.protocol, &self.decoding);
         if let Some((other, mut peer)) = self.peers.enter(from, session, now_ms) {
             self.rounds.tally.closed(Closed::Displaced);
-            if let Some(message) = peer.session.flush() {
+            while let Some(message) = peer.session.flush() {
                 self.message(other, message, now, &mut Allowance::of(0));
             }
         }
@@ -269,7 +269,9 @@ impl Udp {
                 continue;
             };
             peer.silence = None;
-            if let Some(message) = peer.session.flush() {
+            while let Some(peer) = self.peers.get(from)
+                && let Some(message) = peer.session.flush()
+            {
                 self.message(from, message, now, &mut Allowance::of(0));
             }
         }

@@ -84,6 +84,7 @@ metrics! {
         ClosedIdle "reason" = "idle",
         ClosedErrors "reason" = "errors",
         ClosedUnread "reason" = "unread",
+        ClosedRefused "reason" = "refused",
         ClosedDisplaced "reason" = "displaced",
         ClosedDrain "reason" = "drain",
     }
