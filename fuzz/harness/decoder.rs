@@ -90,30 +90,19 @@ pub fn run(protocol: Protocol, bytes: &[u8], meter: Option<Meter>) -> Seen {
         pieces.feed(piece);
     }
     pieces.end();
-    let read = |reading: &Reading| -> Vec<Message> {
-        reading
-            .outcomes
-            .iter()
-            .filter_map(|outcome| outcome.clone().ok())
-            .collect()
-    };
-    assert_eq!(read(&pieces), read(&whole), "in other reads");
+    assert!(pieces.read().eq(whole.read()), "in other reads");
 
-    let mut spared = Reading::new(protocol, open(), None);
-    spared.spare = Some(refusals(&whole));
-    spared.feed(stream);
-    spared.end();
-    assert_eq!(
-        read(&spared),
-        read(&whole),
-        "a refused message left a trace"
-    );
+    if whole.decoded.contains(&true) {
+        let mut spared = Reading::new(protocol, open(), None);
+        spared.spare = Some(whole.decoded.clone());
+        spared.feed(stream);
+        spared.end();
+        assert!(
+            spared.read().eq(whole.read()),
+            "a refused message left a trace"
+        );
+    }
     seen
-}
-
-/// Which of the messages, in the order of decoding, were refused.
-fn refusals(reading: &Reading) -> Vec<bool> {
-    reading.decoded.clone()
 }
 
 /// A stream on its way through a session.
@@ -174,6 +163,11 @@ impl Reading {
             }
         }
         self.unread.drain(..taken);
+    }
+
+    /// The messages that were taken.
+    fn read(&self) -> impl Iterator<Item = &Message> {
+        self.outcomes.iter().flatten()
     }
 
     fn message(&mut self, from: usize, to: usize) {

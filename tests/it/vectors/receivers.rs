@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use ringway::frame::{Fix, FixFields, rfc3339_ms};
-use ringway::protocol::{Protocol, Session};
+use ringway::frame::{AttributeKey, Fix, FixFields, Value, rfc3339_ms};
+use ringway::protocol::{Protocol, Report, Session};
 use serde_json::Value as Json;
 
-use super::data::{data, data_dir, feed, json_lines, places, recorded};
+use super::data::{data, data_dir, feed, json_lines, places, recorded, reports};
 
 /// Logs whose fixes differ from gpsd's, with the reason.
 const LOGS_LEFT_OUT: &[(&str, &str)] = &[
@@ -37,6 +37,7 @@ struct Opinion {
     lon: f64,
     speed: Option<f64>,
     track: Option<f64>,
+    mode: i64,
 }
 
 /// gpsd's positions by time in ms, its shift of 1024 weeks undone where the index marks it.
@@ -59,6 +60,7 @@ fn opinions(check: &str, shifted: bool) -> BTreeMap<i64, Vec<Opinion>> {
             lon,
             speed: report["speed"].as_f64(),
             track: report["track"].as_f64(),
+            mode: report["mode"].as_i64().unwrap(),
         });
     }
     by_time
@@ -147,6 +149,11 @@ fn receiver_logs_give_the_fixes_that_gpsd_gives() {
         assert_eq!(read(7), fixes, "{name} in pieces");
         compared += fixes.len();
         let complaints = check_log(&fixes, &opinions(&check, shifted));
+        eprintln!(
+            "{name}: {} fixes, {} different",
+            fixes.len(),
+            complaints.len()
+        );
         let left_out = LOGS_LEFT_OUT.iter().any(|(log, _)| *log == name);
         if complaints.is_empty() == left_out {
             wrong.push(format!("{name}: left out {left_out}, {complaints:?}"));
@@ -154,4 +161,100 @@ fn receiver_logs_give_the_fixes_that_gpsd_gives() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(compared > 1000, "only {compared} fixes");
+}
+
+/// Logs with NAV-PVT, and the moments at which gpsd and we are both heard.
+const BINARY_LOGS: &[(&str, usize)] = &[
+    ("navisys-gr8013.log", 35),
+    ("ublox-glo.log", 291),
+    ("ublox-lea-m8f.log", 18),
+    ("ublox-neo-m8l.log", 18),
+    ("ublox-neo-m8p.log", 58),
+    ("ublox-neo-m8u.log", 2),
+    ("ublox-neo-m8u-hnr.log", 1),
+    ("ublox-zed-f9p-hp.log", 28),
+    ("ublox-zed-f9p-sfrbx.log", 18),
+    ("ublox-zed-f9t-ubx_nmea_l5.log", 8),
+];
+
+/// Moments at which we differ, with the reason.
+const BINARY_LEFT_OUT: &[(&str, usize, &str)] = &[
+    (
+        "ublox-lea-m8f.log",
+        18,
+        "a timing receiver (fix type 5): gpsd says 3D, we give the place and do not call it a fix",
+    ),
+    (
+        "ublox-neo-m8l.log",
+        1,
+        "gpsd's report of this moment is that of HNR-PVT, which we do not read",
+    ),
+    ("ublox-neo-m8u-hnr.log", 1, "as above"),
+];
+
+#[test]
+fn binary_logs_give_the_fixes_that_gpsd_gives() {
+    let mut wrong = Vec::new();
+    for &(name, moments) in BINARY_LOGS {
+        let Some(check) = data(&format!("gpsd/{name}.chk"), name) else {
+            return;
+        };
+        let log = fs::read(data_dir().join("gpsd").join(name)).unwrap();
+        let read = |chunk_bytes: usize| {
+            let mut session = Session::new(Protocol::Ubx, &recorded(Some(b"receiver")));
+            let mut results = feed(&mut session, &log, chunk_bytes);
+            results.extend(std::iter::from_fn(|| session.flush().map(Ok)));
+            reports(&results)
+        };
+        let ours = read(usize::MAX);
+        assert_eq!(read(7), ours, "{name} in pieces");
+        let theirs = opinions(&check, false);
+        let both = |report: &&Report| {
+            let time_ms = report.fix.time().filter(|time| theirs.contains_key(time));
+            report.fix.position_deg().and(time_ms).is_some()
+        };
+        let shared: Vec<_> = ours.iter().filter(both).collect();
+        let differs = |report: &&&Report| {
+            let opinions = &theirs[&report.fix.time().unwrap()];
+            !agrees_with_binary(report, opinions.last().unwrap())
+        };
+        let different = shared.iter().filter(differs).count();
+        let left_out = BINARY_LEFT_OUT.iter().find(|(log, ..)| *log == name);
+        eprintln!(
+            "{name}: {} reports, {} moments shared, {different} different",
+            ours.len(),
+            shared.len(),
+        );
+        let expected = (moments, left_out.map_or(0, |&(_, count, _)| count));
+        if (shared.len(), different) != expected {
+            wrong.push(format!(
+                "{name}: {} shared, {different} different",
+                shared.len()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn agrees_with_binary(report: &Report, theirs: &Opinion) -> bool {
+    let fix = &report.fix;
+    let (lat, lon) = fix.position_deg().unwrap();
+    let near = |ours: Option<f64>, theirs: Option<f64>, turn: f64, tolerance: f64| {
+        let apart = ours.zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
+        apart.is_none_or(|apart| apart.min(turn - apart).abs() <= tolerance)
+    };
+    let mode = report.attributes.iter().find_map(|attribute| {
+        let value = (attribute.key == AttributeKey::FixMode).then_some(&attribute.value)?;
+        match *value {
+            // NAV-PVT's types of a fix as gpsd's modes.
+            Value::Int(2) => Some(2),
+            Value::Int(3 | 4) => Some(3),
+            _ => Some(1),
+        }
+    });
+    (lat - theirs.lat).abs() < 5e-7
+        && (lon - theirs.lon).abs() < 5e-7
+        && near(fix.speed_mps(), theirs.speed, f64::INFINITY, 0.0011)
+        && near(fix.course_deg(), theirs.track, 360.0, 0.0051)
+        && mode == Some(theirs.mode)
 }
