@@ -102,7 +102,7 @@ impl Decoder for Session {
 
     fn decode(&mut self, content: &[u8], now: Arrival) -> Result<Message, Reject> {
         if content.first() == Some(&b'(') {
-            return vendor::text(content);
+            return vendor::text(content, now);
         }
         let mut scratch = Vec::new();
         let (header, body) = envelope::open(content, &mut scratch, self.settings.lenient)?;

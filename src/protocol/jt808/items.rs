@@ -54,8 +54,7 @@ pub(super) fn standard(id: u8, value: &[u8], report: &mut Report) -> Option<()> 
     Some(())
 }
 
-/// Reads an item that only vendors define; `None` for one that is not known. What it says then may be incomplete, as
-/// for a value that is cut, but it is never wrong.
+/// Reads an item that only vendors define; `None` for one that is not known.
 pub(super) fn vendor(id: u8, value: &[u8], report: &mut Report) -> Option<()> {
     let number = number(value);
     match (id, value.len()) {
@@ -73,7 +72,9 @@ pub(super) fn vendor(id: u8, value: &[u8], report: &mut Report) -> Option<()> {
             report.state(AttributeKey::BatteryV, Some(scaled(number, 1000.0)));
             let charging = value.get(4).map(|status| matches!(status, 2 | 3));
             report.state(AttributeKey::Charging, charging);
-            value.get(5).map(|&level| percent(level, report));
+            if let Some(&level) = value.get(5) {
+                percent(level, report);
+            }
         }
         (0xe1, 1) => charge(value[0], report),
         // Supply voltage.
@@ -131,11 +132,11 @@ pub(super) fn vendor(id: u8, value: &[u8], report: &mut Report) -> Option<()> {
             events(value[6], KINDS, report);
         }
         (0xe6, _) if value.starts_with(b"$OBD-RT") => obd_text(value, report),
-        (0xe6, 11..) if value.len() % 11 == 0 => sensors(value, report),
-        (0xe1, 12..) if (value.len() - 4) % 8 == 0 => cells_of_area(value, report),
-        (0xf0, 13..) if value.len() % 13 == 0 => cells(value, report),
-        (0xec | 0xf4, 7..) if value.len() % 7 == 0 => access_points(value, report),
-        (0x77, 8..) if value.len() % 8 == 0 => tyres(value, report),
+        (0xe6, 11..) if value.len().is_multiple_of(11) => sensors(value, report),
+        (0xe1, 12..) if (value.len() - 4).is_multiple_of(8) => cells_of_area(value, report),
+        (0xf0, 13..) if value.len().is_multiple_of(13) => cells(value, report),
+        (0xec | 0xf4, 7..) if value.len().is_multiple_of(7) => access_points(value, report),
+        (0x77, 8..) if value.len().is_multiple_of(8) => tyres(value, report),
         (0xeb, 4..) => return nested(value, report),
         _ => return None,
     }
@@ -235,7 +236,7 @@ fn nested(value: &[u8], report: &mut Report) -> Option<()> {
             }
             (0x00d5, 15) => report.state(
                 AttributeKey::Imei,
-                ascii(value).filter(|id| id.trim_matches('0') != ""),
+                ascii(value).filter(|id| !id.trim_matches('0').is_empty()),
             ),
             // Alarms of these two words are bits that are 0.
             (0x0089, 4) => {

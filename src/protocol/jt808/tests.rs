@@ -389,6 +389,13 @@ fn a_text_in_parentheses_is_a_message_too() {
     let message = read_one(&mut session(), b"(794104004140,1,001,BASE,2,TIME)").unwrap();
     assert_eq!(message.device.unwrap().as_str(), "794104004140");
     assert_eq!(message.kind, "text");
+    let expected = "(794104004140,1,001,BASE,2,20260615100000)";
+    assert_eq!(
+        message.answer_now,
+        expected.as_bytes(),
+        "the time that it asks for"
+    );
+    let message = read_one(&mut session(), b"(794104004140,1,001,ELOCK,3,5)").unwrap();
     assert!(message.answer_now.is_empty());
 }
 

@@ -1,12 +1,14 @@
 //! Bodies outside the standard that hold positions, as far as they are known.
 
+use memchr::memchr;
+
 use super::super::bytes::{Reader, hex};
 use super::super::calendar::{self, bcd};
-use super::super::{Message, Reject, Report};
+use super::super::{Arrival, Message, Reject, Report};
 use super::envelope::{Edition, Header, SHORT_STORED};
 use super::items;
 use super::location::{LOCATION_BYTES, Locations, motion};
-use super::{ascii, battery, text_attribute};
+use super::{ascii, battery, text_attribute, utc_bcd};
 use crate::frame::{AlarmKind, Alarms, Attribute, AttributeKey, DeviceId, Fix};
 
 /// What a vendor's body says.
@@ -102,7 +104,7 @@ fn vehicle_alarm(id: u8) -> Option<AlarmKind> {
     }
 }
 
-/// Time, signed latitude and longitude, altitude, speed, course: the place of a collision, which is sent with a fix only.
+/// Time, signed latitude and longitude, altitude, speed, course: where a collision was, which is sent with a fix only.
 fn signed_place(locations: &Locations, data: &[u8]) -> Option<Report> {
     let mut at = Reader(data);
     let mut report = Report::default();
@@ -316,20 +318,20 @@ fn minutes_e4(number: i64, degrees_max: i64, positive: bool) -> Option<i32> {
     Some(if positive { e7 } else { -e7 } as i32)
 }
 
-/// `(id,...)`: a text of terminals with an electronic lock.
-pub(super) fn text(content: &[u8]) -> Result<Message, Reject> {
+/// `(id,...)`: a text of terminals with an electronic lock. One asks for the time, and gets its own text back with it.
+pub(super) fn text(content: &[u8], now: Arrival) -> Result<Message, Reject> {
     let inner = content
         .strip_prefix(b"(")
         .and_then(|rest| rest.strip_suffix(b")"))
         .ok_or(Reject::Rubbish)?;
-    let (id, text) = match inner.iter().position(|&b| b == b',') {
-        Some(comma) => (&inner[..comma], &inner[comma + 1..]),
-        None => return Err(Reject::Rubbish),
-    };
-    Ok(Message {
-        device: Some(DeviceId::new(id).ok_or(Reject::Device)?),
-        kind: "text",
-        attributes: text_attribute("text", text).into_iter().collect(),
-        ..Message::default()
-    })
+    let comma = memchr(b',', inner).ok_or(Reject::Rubbish)?;
+    let (id, text) = (&inner[..comma], &inner[comma + 1..]);
+    let device = DeviceId::new(id).ok_or(Reject::Device)?;
+    let mut message = Message::new("text", Some(device));
+    message.state(AttributeKey::Text, ascii(text));
+    if let Some(question) = inner.strip_suffix(b"BASE,2,TIME") {
+        let digits = hex(&utc_bcd(now.wall_ms));
+        message.answer_now = [b"(", question, b"BASE,2,20", digits.as_bytes(), b")"].concat();
+    }
+    Ok(message)
 }
