@@ -6,6 +6,7 @@
 
 mod alarm;
 mod envelope;
+mod items;
 mod location;
 mod parts;
 mod vendor;
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 use self::envelope::{CONTENT_BYTES_MAX, Edition, FLAG, Header, push_answer};
 use self::location::{LOCATION_BYTES, Locations};
 use self::parts::{LongMessage, Progress};
+use super::calendar;
 use super::decoder::Decoder;
 use super::{Arrival, Message, Reject, Settings, Split};
 use crate::frame::{Attribute, AttributeKey, DeviceId, Value, rfc3339_ms};
@@ -100,7 +102,7 @@ impl Decoder for Session {
 
     fn decode(&mut self, content: &[u8], now: Arrival) -> Result<Message, Reject> {
         if content.first() == Some(&b'(') {
-            return vendor::text(content);
+            return vendor::text(content, now);
         }
         let mut scratch = Vec::new();
         let (header, body) = envelope::open(content, &mut scratch, self.settings.lenient)?;
@@ -141,7 +143,7 @@ impl Session {
     fn body(&mut self, header: &Header, body: &[u8], now: Arrival) -> Message {
         match header.id {
             0x0001 => header.message("response"),
-            0x0002 => self.done(header, "heartbeat"),
+            0x0002 => self.heartbeat(header, body),
             0x0003 => self.done(header, "logout"),
             0x0004 => {
                 let mut message = header.message("time_request");
@@ -179,15 +181,47 @@ impl Session {
             }
             envelope::SHORT_LOCATION | envelope::SHORT_STORED => {
                 let mut message = header.message("vendor_location");
-                match vendor::short_location(header, body) {
-                    Ok(report) => message.reports.push(report),
+                if header.wants_answer {
+                    let [high, low] = header.id.to_be_bytes();
+                    push_answer(
+                        &mut message.answer_now,
+                        header,
+                        1,
+                        0x4401,
+                        &[high, low, DONE],
+                    );
+                }
+                match vendor::short_location(&self.locations(header, now), header, body) {
+                    Ok(report) => message.hold_answer_for(vec![report]),
                     Err(reject) => message.refused = Some(reject),
                 }
                 message
             }
             0x0104 => self.done(header, "parameters"),
-            0x0107 => self.done(header, "properties"),
-            0x0702 => self.done(header, "driver"),
+            0x0107 => {
+                let mut message = self.done(header, "properties");
+                message.attributes = vendor::properties(header.edition, body);
+                message
+            }
+            0x0109 => {
+                let mut message = header.message("time_request");
+                let time = utc_binary(now.wall_ms);
+                self.answer(&mut message.answer_now, header, 0x8109, &time);
+                message
+            }
+            // Heartbeat and time zone of vendors.
+            0x0506 => self.done(header, "heartbeat"),
+            0x1007 => self.done(header, "time_zone"),
+            0x0701 | 0x1300 | 0x6006 => {
+                let mut message = self.done(header, "result");
+                message.attributes.extend(vendor::result(header.id, body));
+                message
+            }
+            0x0702 => {
+                let mut message = self.done(header, "driver");
+                message.attributes = vendor::driver(body);
+                message
+            }
             0x0705 => self.done(header, "can"),
             0x0800 => self.done(header, "media_event"),
             _ => self.refuse(header, "unknown", NOT_SUPPORTED, Reject::UnknownKind),
@@ -202,6 +236,17 @@ impl Session {
     fn done(&mut self, header: &Header, kind: &'static str) -> Message {
         let mut message = header.message(kind);
         self.general_response(&mut message.answer_now, header, DONE);
+        message
+    }
+
+    /// Some terminals say in it how they are: battery, signal, state.
+    fn heartbeat(&mut self, header: &Header, body: &[u8]) -> Message {
+        let mut message = self.done(header, "heartbeat");
+        if let &[percent, signal, state, ..] = body {
+            message.attributes.extend(battery(percent));
+            message.state(AttributeKey::Signal, Some(signal));
+            message.state(AttributeKey::StatusWord, Some(state));
+        }
         message
     }
 
@@ -387,6 +432,14 @@ fn utc_bcd(wall_ms: i64) -> [u8; 6] {
     let text = rfc3339_ms(wall_ms);
     let digits = text.as_bytes();
     [2, 5, 8, 11, 14, 17].map(|at| ((digits[at] & 15) << 4) | (digits[at + 1] & 15))
+}
+
+/// Year, month, day, hour, minute, second in binary, then done.
+fn utc_binary(wall_ms: i64) -> [u8; 8] {
+    let [year, rest @ ..] = utc_bcd(wall_ms).map(|pair| calendar::bcd(pair).unwrap_or(0));
+    let [high, low] = (2000 + u16::from(year)).to_be_bytes();
+    let [month, day, hour, minute, second] = rest;
+    [high, low, month, day, hour, minute, second, DONE]
 }
 
 /// A vendor's text, bounded.

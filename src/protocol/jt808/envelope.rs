@@ -41,6 +41,8 @@ pub(super) struct Header {
     pub(super) encrypted: bool,
     /// Count of parts and number of this one, from 1.
     pub(super) part: Option<(u16, u16)>,
+    /// A short header whose sender waits for an answer.
+    pub(super) wants_answer: bool,
 }
 
 impl Header {
@@ -122,6 +124,7 @@ fn open_as(edition: Edition, properties: u16, rest: &[u8]) -> Option<(Header, &[
         serial: u16::from_be_bytes(*serial),
         encrypted: properties & 0x1c00 != 0,
         part,
+        wants_answer: false,
     };
     Some((header, body))
 }
@@ -142,6 +145,7 @@ fn open_short(id: u16, properties: u16, rest: &[u8]) -> Result<(Header, &[u8]), 
         serial: u16::from(serial),
         encrypted: false,
         part: None,
+        wants_answer: properties & 1 << 15 != 0,
     };
     Ok((header, body))
 }
@@ -232,8 +236,14 @@ pub(super) fn push_answer(out: &mut Vec<u8>, to: &Header, serial: u16, id: u16, 
     header[..2].copy_from_slice(&id.to_be_bytes());
     header[2..4].copy_from_slice(&properties.to_be_bytes());
     header[4..4 + address.len()].copy_from_slice(address);
-    header[4 + address.len()..][..2].copy_from_slice(&serial.to_be_bytes());
-    let header = &header[..6 + address.len()];
+    // A short header has a serial number of one byte.
+    let serial = serial.to_be_bytes();
+    let serial = match to.id {
+        SHORT_LOCATION | SHORT_STORED => &serial[1..],
+        _ => &serial[..],
+    };
+    header[4 + address.len()..][..serial.len()].copy_from_slice(serial);
+    let header = &header[..4 + address.len() + serial.len()];
     let check = [xor(header) ^ xor(body)];
     // Room for two escapes.
     out.reserve(header.len() + body.len() + 5);

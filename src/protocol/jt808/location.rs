@@ -5,7 +5,8 @@ use super::super::calendar;
 use super::super::{Arrival, Reject, Report, Settings};
 use super::alarm::alarms;
 use super::envelope::Edition;
-use crate::frame::{Attribute, AttributeKey, Fix, FixFields, TimeSource, Value};
+use super::items;
+use crate::frame::{AttributeKey, Fix, FixFields, TimeSource};
 
 /// The standard's times are those of Beijing.
 const STANDARD_ZONE_MINUTES: i32 = 480;
@@ -13,11 +14,14 @@ const STANDARD_ZONE_MINUTES: i32 = 480;
 /// Bytes of the fixed part.
 pub(super) const LOCATION_BYTES: usize = 28;
 
-/// Items without a standard meaning that are kept of one message; a hostile one could hold five hundred.
+/// Items outside the standard that are read or kept of one message; a hostile one could hold five hundred.
 const VENDOR_ITEMS_MAX: usize = 64;
 
 /// A vendor's item that is longer is passed over.
 const VENDOR_ITEM_BYTES_MAX: usize = 64;
+
+/// Attributes of most reports.
+const ATTRIBUTES_EXPECTED: usize = 8;
 
 /// Bits of the status word.
 mod status {
@@ -62,28 +66,20 @@ impl Locations {
         let half = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let (alarm_word, status_word) = (word(0), word(4));
         let (held, momentary) = alarms(alarm_word, self.edition);
-
-        let mut fix = self.place(status_word, word(8), word(12));
-        fix.altitude_mm = i32::from(half(16) as i16) * 1000;
-        // 0.1 km/h are 1000/36 mm/s.
-        fix.speed_mm_s = (u32::from(half(18)) * 1000 + 18) / 36;
-        fix.fields.0 |= FixFields::ALTITUDE | FixFields::SPEED;
-        if half(20) <= 360 {
-            fix.course_cdeg = half(20) % 360 * 100;
-            fix.fields.0 |= FixFields::COURSE;
-        }
-        self.set_time(&mut fix, fixed.last_chunk().expect("28 bytes end in 6"));
-
-        let mut attributes = Vec::with_capacity(8);
-        status_attributes(alarm_word, status_word, &mut attributes);
-        self.items(items, &mut fix, &mut attributes);
-        Ok(Report {
-            fix,
+        let mut report = Report {
+            fix: self.place(status_word, word(8), word(12)),
             held,
             momentary,
-            backlog: false,
-            attributes,
-        })
+            ..Report::default()
+        };
+        motion(&mut report.fix, half(16), half(18), half(20));
+        self.set_time(
+            &mut report.fix,
+            fixed.last_chunk().expect("28 bytes end in 6"),
+        );
+        status_attributes(alarm_word, status_word, &mut report);
+        self.items(items, &mut report);
+        Ok(report)
     }
 
     /// Reads a batch: as many of its locations as are whole.
@@ -116,9 +112,7 @@ impl Locations {
         let lat = degrees_e7(lat, status_word & status::SOUTH != 0, 90);
         let lon = degrees_e7(lon, status_word & status::WEST != 0, 180);
         if let (Some(lat), Some(lon)) = (lat, lon) {
-            fix.lat_e7 = lat;
-            fix.lon_e7 = lon;
-            fix.fields.0 |= FixFields::POSITION;
+            fix.set_position(lat, lon);
             if status_word & status::FIXED != 0 && status_word & status::SHIFTED == 0 {
                 fix.fields.0 |= FixFields::VALID;
             }
@@ -128,46 +122,60 @@ impl Locations {
 
     /// Sets the time; a fix without one is not valid (terminals send zeros before their first fix).
     pub(super) fn set_time(&self, fix: &mut Fix, bcd: &[u8; 6]) {
-        match calendar::bcd_time_ms(bcd, self.zone_minutes) {
-            Some(time_ms) => {
-                (fix.time_ms, fix.time_source) =
-                    calendar::repair_rollover(time_ms, self.arrival_ms, self.recorded);
-                fix.fields.0 |= FixFields::TIME;
-            }
-            None => {
-                fix.time_source = TimeSource::None;
-                fix.fields.0 &= !FixFields::VALID;
-            }
+        match self.time(bcd) {
+            Some(time) => fix.set_time(time),
+            None => fix.set_valid(false),
         }
     }
 
-    fn items(&mut self, items: &[u8], fix: &mut Fix, attributes: &mut Vec<Attribute>) {
-        if !whole(items) {
-            // One family of terminals has a tail of 20 bytes here that is no list; reading into it would make things up.
-            // In a list that is cut, what comes before the cut is good.
-            if items.len() == 20 {
-                return;
-            }
+    /// A time as the wire has it; `None` if it is no date.
+    pub(super) fn time(&self, bcd: &[u8; 6]) -> Option<(i64, TimeSource)> {
+        Some(self.repaired(calendar::bcd_time_ms(bcd, self.zone_minutes)?))
+    }
+
+    /// A time in UTC by the rule for lost weeks.
+    pub(super) fn repaired(&self, time_ms: i64) -> (i64, TimeSource) {
+        calendar::repair_rollover(time_ms, self.arrival_ms, self.recorded)
+    }
+
+    fn items(&mut self, list: &[u8], report: &mut Report) {
+        if let Ok(tail) = list.try_into()
+            && !whole(list)
+        {
+            // No list, and reading into it would make things up. In a list that is cut, what comes before the cut is
+            // good.
+            return items::tail(tail, report);
         }
-        let mut rest = items;
+        let mut vendor: fn(u8, &[u8], &mut Report) -> Option<()> = items::vendor;
+        let mut rest = list;
         while let Some((&[id, len], after)) = rest.split_first_chunk() {
             let Some((value, after)) = after.split_at_checked(usize::from(len)) else {
                 break;
             };
             rest = after;
-            if id == 0x31 && value.len() == 1 {
-                fix.satellites = value[0];
-                fix.fields.0 |= FixFields::SATELLITES;
-            } else if !standard_item(id, value, attributes)
-                && self.vendor_items_left > 0
-                && value.len() <= VENDOR_ITEM_BYTES_MAX
-            {
-                self.vendor_items_left -= 1;
-                let name = ["item_", &hex(&[id])].concat();
-                attributes.push(Attribute::named(name, Value::Text(hex(value))));
+            if items::standard(id, value, report).is_some() {
+                continue;
+            }
+            if self.vendor_items_left == 0 {
+                continue;
+            }
+            self.vendor_items_left -= 1;
+            if vendor(id, value, report).is_none() && value.len() <= VENDOR_ITEM_BYTES_MAX {
+                report.state_named(["item_", &hex(&[id])].concat(), Some(hex(value)));
+            }
+            if (id, value.len()) == (0x80, 1) {
+                vendor = items::engine;
             }
         }
     }
+}
+
+/// Altitude in m, speed in 0.1 km/h, course in degrees.
+pub(super) fn motion(fix: &mut Fix, altitude: u16, speed: u16, course: u16) {
+    fix.set_altitude(i32::from(altitude as i16) * 1000);
+    // 0.1 km/h are 1000/36 mm/s.
+    fix.set_speed((u32::from(speed) * 1000 + 18) / 36);
+    fix.set_course(u32::from(course) * 100);
 }
 
 /// Whether the item list ends where the bytes end.
@@ -193,63 +201,17 @@ fn degrees_e7(wire: u32, negative: bool, degrees_max: i64) -> Option<i32> {
     range.contains(&signed).then(|| (signed * 10) as i32)
 }
 
-fn status_attributes(alarm_word: u32, status_word: u32, attributes: &mut Vec<Attribute>) {
-    let int = |value: u32| Value::Int(i64::from(value));
+fn status_attributes(alarm_word: u32, status_word: u32, report: &mut Report) {
+    report.attributes = Vec::with_capacity(ATTRIBUTES_EXPECTED);
+    report.state(AttributeKey::AlarmWord, Some(alarm_word));
+    report.state(AttributeKey::StatusWord, Some(status_word));
     let ignition = status_word & status::IGNITION != 0;
-    attributes.push(Attribute::new(AttributeKey::AlarmWord, int(alarm_word)));
-    attributes.push(Attribute::new(AttributeKey::StatusWord, int(status_word)));
-    attributes.push(Attribute::new(
-        AttributeKey::Ignition,
-        Value::Bool(ignition),
-    ));
+    report.state(AttributeKey::Ignition, Some(ignition));
     if status_word & (status::FUEL_CUT | status::CIRCUIT_CUT) != 0 {
-        attributes.push(Attribute::new(AttributeKey::Blocked, Value::Bool(true)));
+        report.state(AttributeKey::Blocked, Some(true));
     }
     let doors = status_word >> 13 & 0b1_1111;
-    if doors != 0 {
-        attributes.push(Attribute::new(AttributeKey::Doors, int(doors)));
-    }
-}
-
-/// Adds an item that the standard defines; `false` for another, or one of another length.
-fn standard_item(id: u8, value: &[u8], attributes: &mut Vec<Attribute>) -> bool {
-    let number = value
-        .iter()
-        .take(4)
-        .fold(0, |number: u32, &byte| number << 8 | u32::from(byte));
-    let int = Value::Int(i64::from(number));
-    let tenths = |number: u32| Value::Float(f64::from(number) / 10.0);
-    let attribute = match (id, value.len()) {
-        (0x01, 4) => Attribute::new(AttributeKey::OdometerM, Value::Int(i64::from(number) * 100)),
-        // Some terminals set the top bit and send a percentage.
-        (0x02, 2) if number & 0x8000 != 0 => Attribute::new(
-            AttributeKey::FuelPercent,
-            Value::Int(i64::from(number & 0x7fff)),
-        ),
-        (0x02, 2) => Attribute::new(AttributeKey::FuelL, tenths(number)),
-        (0x03, 2) => {
-            let speed = Value::Float(f64::from(number) / 36.0);
-            Attribute::new(AttributeKey::TachographSpeedMps, speed)
-        }
-        (0x04, 2) => Attribute::named("alarm_to_confirm", int),
-        (0x06, 2) => {
-            let degrees = i64::from(number & 0x7fff);
-            let negative = number & 0x8000 != 0;
-            let value = Value::Int(if negative { -degrees } else { degrees });
-            Attribute::new(AttributeKey::TemperatureC, value)
-        }
-        (0x25, 4) => Attribute::named("vehicle_signals", int),
-        (0x2a, 2) => Attribute::named("io_status", int),
-        (0x2b, 4) => {
-            let high = Value::Int(i64::from(number >> 16));
-            attributes.push(Attribute::named("analog_1", high));
-            Attribute::named("analog_0", Value::Int(i64::from(number & 0xffff)))
-        }
-        (0x30, 1) => Attribute::new(AttributeKey::Signal, int),
-        _ => return false,
-    };
-    attributes.push(attribute);
-    true
+    report.state(AttributeKey::Doors, (doors != 0).then_some(doors));
 }
 
 #[cfg(test)]

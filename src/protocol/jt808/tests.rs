@@ -389,6 +389,13 @@ fn a_text_in_parentheses_is_a_message_too() {
     let message = read_one(&mut session(), b"(794104004140,1,001,BASE,2,TIME)").unwrap();
     assert_eq!(message.device.unwrap().as_str(), "794104004140");
     assert_eq!(message.kind, "text");
+    let expected = "(794104004140,1,001,BASE,2,20260615100000)";
+    assert_eq!(
+        message.answer_now,
+        expected.as_bytes(),
+        "the time that it asks for"
+    );
+    let message = read_one(&mut session(), b"(794104004140,1,001,ELOCK,3,5)").unwrap();
     assert!(message.answer_now.is_empty());
 }
 
@@ -492,5 +499,210 @@ fn any_truncation_of_a_message_is_refused_or_waits() {
             expected,
             "cut at {len}"
         );
+    }
+}
+
+/// A location with these items behind it.
+fn with_items(items: &[u8]) -> Report {
+    let body = [&location(0, 3)[..], items].concat();
+    let wire = wire(0x0200, 0, &PHONE, 0, &body);
+    read_one(&mut session(), &wire).unwrap().reports.remove(0)
+}
+
+fn stated(attributes: &[Attribute], name: &str) -> Option<Value> {
+    let attribute = attributes.iter().find(|a| a.key.name() == name)?;
+    Some(attribute.value.clone())
+}
+
+#[test]
+fn items_of_the_standard_keep_their_units() {
+    let mut items = vec![0x02, 2, 0x80, 75, 0x03, 2, 0x01, 0x68, 0x06, 2, 0x80, 5];
+    items.extend([0x12, 6, 1, 0, 0, 0, 7, 1, 0x05, 30, 24]);
+    items.extend([0xff; 29]);
+    let attributes = with_items(&items).attributes;
+    let stated = |name| stated(&attributes, name);
+    assert_eq!(stated("fuel_percent"), Some(Value::Int(75)));
+    // 36 km/h.
+    assert_eq!(stated("tachograph_speed_mps"), Some(Value::Float(10.0)));
+    assert_eq!(stated("temperature_c"), Some(Value::Int(-5)));
+    assert_eq!(stated("area"), Some(Value::Text("7".into())));
+    assert_eq!(stated("tyre_1_pressure"), Some(Value::Int(24)));
+    assert_eq!(stated("tyre_2_pressure"), None, "ff is no tyre");
+}
+
+#[test]
+fn items_of_vendors_are_read_where_their_length_says_which_they_are() {
+    let report = with_items(&[
+        0xe4, 2, 0, 56, 0xe5, 1, 1, 0x69, 2, 0x01, 0x93, 0xd3, 2, 0x00, 0x7b, 0x51, 2, 0x80, 15,
+        0x57, 8, 0x05, 0, 0, 0, 0, 0, 0, 0, 0xe5, 3, 1, 2, 3,
+    ]);
+    let stated = |name| stated(&report.attributes, name);
+    assert_eq!(stated("battery_percent"), Some(Value::Int(56)));
+    assert_eq!(stated("charging"), Some(Value::Bool(true)));
+    assert_eq!(stated("motion"), Some(Value::Bool(true)));
+    assert_eq!(stated("battery_v"), Some(Value::Float(4.03)));
+    assert_eq!(stated("power_v"), Some(Value::Float(12.3)));
+    assert_eq!(stated("temperature_c"), Some(Value::Float(-1.5)));
+    assert_eq!(stated("item_e5"), Some(Value::Text("010203".into())));
+    let harsh = [AlarmKind::HarshAcceleration, AlarmKind::HarshCornering];
+    assert_eq!(report.momentary, harsh.into_iter().collect());
+}
+
+#[test]
+fn a_list_within_an_item_ends_at_its_cut() {
+    // Battery 3.9 V; the alarm words with bit 12 and bit 6 at 0; then an item that is cut.
+    let mut nested = vec![0, 4, 0x00, 0x2d, 0x0f, 0x3c];
+    nested.extend([0, 6, 0x00, 0x89, 0xff, 0xff, 0xef, 0xff]);
+    nested.extend([0, 6, 0x00, 0xc5, 0xff, 0xff, 0xff, 0xbf, 0, 9, 0]);
+    let items = [&[0xeb, nested.len() as u8], &nested[..]].concat();
+    let report = with_items(&items);
+    assert_eq!(
+        stated(&report.attributes, "battery_v"),
+        Some(Value::Float(3.9))
+    );
+    let held = [AlarmKind::Tampering, AlarmKind::Vibration];
+    assert_eq!(report.held, held.into_iter().collect());
+}
+
+#[test]
+fn items_after_80_are_those_of_the_engine() {
+    let items = [
+        0x82, 2, 0, 0x85, 0x80, 1, 0, 0x81, 2, 0x05, 0xdc, 0x84, 1, 130, 0x80, 1, 36,
+    ];
+    let attributes = with_items(&items).attributes;
+    assert_eq!(stated(&attributes, "power_v"), Some(Value::Float(13.3)));
+    assert_eq!(stated(&attributes, "engine_rpm"), Some(Value::Int(1500)));
+    assert_eq!(stated(&attributes, "coolant_c"), Some(Value::Int(90)));
+    let speed = stated(&attributes, "tachograph_speed_mps");
+    assert_eq!(speed, Some(Value::Float(10.0)), "36 km/h");
+}
+
+#[test]
+fn a_tail_of_20_bytes_is_no_list() {
+    let mut tail = [0; 20];
+    (tail[7], tail[9], tail[14]) = (13, 37, 25);
+    let attributes = with_items(&tail).attributes;
+    assert_eq!(stated(&attributes, "odometer_m"), Some(Value::Int(13_000)));
+    assert_eq!(stated(&attributes, "battery_v"), Some(Value::Float(3.7)));
+    assert_eq!(stated(&attributes, "signal"), Some(Value::Int(25)));
+}
+
+/// The place of [`location`], as status, latitude and longitude.
+fn place() -> Vec<u8> {
+    let words = [0b10_u32, 31_230_400, 121_473_700];
+    words.into_iter().flat_map(u32::to_be_bytes).collect()
+}
+
+#[test]
+fn transparent_messages_may_hold_a_place() {
+    let time = [0x26, 0x06, 0x15, 0x18, 0x00, 0x00];
+    let motion = [0, 12, 0x01, 0x68, 0, 90];
+    // One value of the vehicle; one fault code; one alarm.
+    let value = [
+        &[0xf0],
+        &time[..],
+        &[0, 1, 1, 1, 0x05, 0x36, 2, 3, 0xe8],
+        &place(),
+    ]
+    .concat();
+    let mut codes = [&[0xf0], &time[..], &[1, 1, 2, 0, 1, 0, 0, 0, 9, 0, 1]].concat();
+    codes.extend([0, 0, 0, 1, 0, 0, 0, 2, 0, 5]);
+    codes.extend(b"P0301");
+    codes.extend(place());
+    let alarm = [&[0xf0], &time[..], &[0, 1, 3, 1, 0x1b, 1, 0], &place()].concat();
+    let collision = [&[0xff], &time[..], &place()[4..], &motion].concat();
+    let tags = [&[0x53], &place()[..], &motion, &time, &[1]].concat();
+    for body in [&value, &codes, &alarm, &collision, &tags] {
+        let message = read_one(&mut session(), &wire(0x0900, 0, &PHONE, 0, body)).unwrap();
+        let [report] = &message.reports[..] else {
+            panic!("one report of {body:x?}");
+        };
+        let fix = &report.fix;
+        assert_eq!((fix.lat_e7, fix.lon_e7), (312_304_000, 1_214_737_000));
+        assert_eq!(fix.time(), Some(NOW.wall_ms));
+        assert!(fix.fields.has(FixFields::VALID));
+        assert_eq!(report.backlog, body[7] == 1 && body[0] == 0xf0);
+        assert_eq!(result_of(&message.answer_when_safe), 0);
+        for len in 0..body.len() {
+            let cut = wire(0x0900, 0, &PHONE, 0, &body[..len]);
+            assert!(read_one(&mut session(), &cut).is_ok(), "cut at {len}");
+        }
+    }
+    let message = read_one(&mut session(), &wire(0x0900, 0, &PHONE, 0, &codes)).unwrap();
+    let codes = stated(&message.reports[0].attributes, "fault_codes");
+    assert_eq!(codes, Some(Value::Text("P0301".into())));
+    let message = read_one(&mut session(), &wire(0x0900, 0, &PHONE, 0, &alarm)).unwrap();
+    assert_eq!(message.reports[0].momentary, AlarmKind::HarshBraking.into());
+}
+
+#[test]
+fn messages_without_a_place_give_attributes_of_the_message() {
+    let said = |id: u16, body: &[u8]| {
+        let message = read_one(&mut session(), &wire(id, 0, &PHONE, 0, body)).unwrap();
+        assert_eq!((result_of(&message.answer_now), message.refused), (0, None));
+        message.attributes
+    };
+    let heartbeat = said(0x0002, &[80, 25, 1]);
+    assert_eq!(stated(&heartbeat, "battery_percent"), Some(Value::Int(80)));
+    let text = |text: &str| Some(Value::Text(text.into()));
+    let result = said(0x0701, &[&[0, 0, 0, 2][..], b"OK"].concat());
+    assert_eq!(stated(&result, "result"), text("OK"));
+    let result = said(0x1300, &[0, 1, 0, b'O', 0, b'K']);
+    assert_eq!(stated(&result, "result"), text("OK"));
+    let mut card = vec![1, 0x26, 0x06, 0x15, 0x18, 0, 0, 0, 3];
+    card.extend(b"ANN");
+    card.extend(b"CARD-7\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02HQ");
+    card.extend([0x20, 0x27, 0x01, 0x31]);
+    let card = said(0x0702, &card);
+    assert_eq!(stated(&card, "driver_name"), text("ANN"));
+    assert_eq!(stated(&card, "driver_id"), text("CARD-7"));
+    assert_eq!(stated(&card, "card_valid_until"), text("20270131"));
+    let mut properties = vec![0, 1];
+    properties.extend(b"MAKERMODEL-1\0\0\0\0\0\0\0\0\0\0\0\0\0TERM001");
+    properties.extend([0x89, 0x86, 0, 0, 0, 0, 0, 0, 0, 0x01, 2]);
+    properties.extend(b"H1\x02F2");
+    let properties = said(0x0107, &properties);
+    assert_eq!(stated(&properties, "model"), text("MODEL-1"));
+    assert_eq!(stated(&properties, "iccid"), text("89860000000000000001"));
+    assert_eq!(stated(&properties, "firmware"), text("F2"));
+}
+
+#[test]
+fn a_short_header_is_answered_in_kind_if_its_sender_waits() {
+    // 15 June 2026, 12:00:00; 48 07.0380 N, 011 31.0000 E, fixed.
+    let mut body = vec![
+        0x15, 0x06, 0x26, 0x12, 0, 0, 0x48, 0x07, 0x03, 0x80, 0x01, 0x13, 0x10,
+    ];
+    body.extend([0x00, 0b0111, 0, 42, 20, 9, 0, 0, 0, 12, 85]);
+    for (properties, answered) in [(0, false), (1 << 15, true)] {
+        let mut content = vec![0x55, 0x01];
+        content.extend((properties | body.len() as u16).to_be_bytes());
+        content.extend(PHONE);
+        content.push(7);
+        content.extend(&body);
+        content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
+        let message = session().decode(&content, NOW).unwrap();
+        let [report] = &message.reports[..] else {
+            panic!("one report");
+        };
+        assert_eq!(
+            (report.fix.lat_e7, report.fix.lon_e7),
+            (481_173_000, 115_166_667)
+        );
+        assert_eq!(
+            stated(&report.attributes, "odometer_m"),
+            Some(Value::Int(12_000))
+        );
+        // By hand: id 4401, three bytes, the phone, serial of one byte; id of what is answered, done; the check.
+        let expected = unhex("7e440100030139123456780155010013");
+        assert_eq!(message.answer_when_safe.is_empty(), !answered);
+        if answered {
+            let answer = &message.answer_when_safe;
+            assert_eq!(answer[..answer.len() - 2], expected[..expected.len() - 1]);
+            let sum = answer[1..answer.len() - 1]
+                .iter()
+                .fold(0, |sum, byte| sum ^ byte);
+            assert_eq!(sum, 0, "the check");
+        }
     }
 }
