@@ -21,7 +21,7 @@ use self::data::json_lines;
 fn decode_answers_each_message_line_with_one_object() {
     let run = |protocol: &str, input: &str| {
         let mut output = Vec::new();
-        ringway::cli::decode::run(protocol, input.as_bytes(), &mut output).unwrap();
+        ringway::cli::decode::run(protocol, false, input.as_bytes(), &mut output).unwrap();
         json_lines(&String::from_utf8(output).unwrap())
     };
     let input = "hex:7e000200000139123456780007357e\n\nhex:7e0\nhex:7e0002\nhttp:{}\n\\x\n";
@@ -41,7 +41,7 @@ fn decode_answers_each_message_line_with_one_object() {
     assert_eq!(out[1]["fixes"][0]["valid"], true);
     assert_eq!(out[2]["device"], Json::Null);
 
-    let unknown = ringway::cli::decode::run("pigeon", &b""[..], Vec::new());
+    let unknown = ringway::cli::decode::run("pigeon", false, &b""[..], Vec::new());
     let said = unknown.unwrap_err().to_string();
     assert!(
         said.starts_with("cannot decode \"pigeon\": the protocols are jt808, teltonika, "),
