@@ -7,7 +7,7 @@ use super::{Arrival, Message, Reject};
 /// What the next unread bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// A message to pass to [`Session::decode`].
+    /// A message to pass to [`super::Session::decode`].
     Message {
         /// Where it stands in the unread bytes.
         range: Range<usize>,
