@@ -5,7 +5,8 @@
 //! declared kill of its supervisor, an alarm of the same device and rule that starts at another report of the same
 //! episode counts for it (`shifted`), and after a declared loss it may be missing (`excused`); both are reported.
 //! A report that its protocol does not answer was never promised: it counts as had once its position was pushed.
-//! Misplaced: a position was pushed that is not the one that was sent.
+//! Misplaced: a position was pushed that is not the one that was sent. Unseen: a device reported, and none of its
+//! positions was pushed; devices of one protocol speak several forms of it, and each form must be seen.
 
 #[cfg(test)]
 mod tests;
@@ -136,6 +137,10 @@ pub struct Check {
     pub misplaced: u64,
     /// The first of them.
     pub misplaced_first: Option<String>,
+    /// Devices that reported and of which no position was pushed.
+    pub unseen: u64,
+    /// The first of them.
+    pub unseen_first: Option<String>,
     /// Reports that had to be answered.
     pub kept: u64,
     /// True raises and clears that came, by kind.
@@ -185,6 +190,8 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
         misplaced_first: book.misplaced.as_ref().map(|(device, sent, shown)| {
             format!("{} sent {sent:?} and was {shown:?}", book.crew.id(*device))
         }),
+        unseen: book.unseen().count() as u64,
+        unseen_first: book.unseen().next().map(|device| book.crew.id(device)),
         kept: book.counts.kept,
         came: BTreeMap::new(),
         kinds_missing: Vec::new(),
@@ -334,7 +341,7 @@ fn straddles(episode: &Episode, phase: Phase, lost_ms: i64) -> bool {
 impl Check {
     fn holds(&self, wanted: &Wanted) -> bool {
         let s = &self.summary;
-        let tracks = !wanted.tracks || s.tracks_pushed > 0;
+        let tracks = !wanted.tracks || (s.tracks_pushed > 0 && self.unseen == 0);
         let alarms = !wanted.alarms || (s.alarms_raised > 0 && s.alarms_delivered > 0);
         let traces = !wanted.traces || s.traces > 0;
         let true_news = s.lost == 0 && s.invented == 0 && self.misplaced == 0;

@@ -474,6 +474,12 @@ impl Show {
             let count = check.misplaced;
             eprintln!("device-sim: {count} positions were pushed wrong, the first: {first}");
         }
+        if let Some(first) = &check.unseen_first {
+            let count = check.unseen;
+            eprintln!(
+                "device-sim: {count} devices reported and were never pushed, the first: {first}"
+            );
+        }
         for missing in &check.protocols_missing {
             eprintln!("device-sim: {missing}");
         }

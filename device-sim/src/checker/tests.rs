@@ -122,6 +122,43 @@ fn position_that_is_shown_elsewhere_is_not_ok() {
     assert!(first.starts_with("13900000000 sent"), "{first}");
 }
 
+/// A decoder that refused every packed message of H02 passed the demo: half the devices of the protocol send text, their
+/// positions stood for all, and what nobody answers cannot be lost.
+#[test]
+fn device_that_reports_and_is_never_pushed_is_not_ok() {
+    let crew = Crew::new(2, &[Protocol::H02]);
+    let ledger = Ledger::of(crew, Rules::default());
+    let wanted = Wanted {
+        tracks: true,
+        ..Wanted::default()
+    };
+    let sent = Sent {
+        number: 0,
+        way: Way::Fresh,
+        kept: false,
+        report: Report {
+            time_s: 1_700_000_000,
+            ..Report::default()
+        },
+    };
+    ledger.sent(0, &[sent], Instant::now());
+    ledger.tracked(
+        "4100000000",
+        1_700_000_000_000,
+        &SHOWN,
+        Instant::now(),
+        true,
+    );
+    let found = check(&ledger, 0, &wanted);
+    assert!(found.summary.ok, "the other has not reported: {found:?}");
+    ledger.sent(1, &[sent], Instant::now());
+    let found = check(&ledger, 0, &wanted);
+    assert_eq!((found.unseen, found.summary.ok), (1, false));
+    assert_eq!(found.unseen_first.as_deref(), Some("4100000001"));
+    let blind = check(&ledger, 0, &Wanted::default());
+    assert!(blind.summary.ok, "nobody watched the stream: {blind:?}");
+}
+
 #[test]
 fn answered_alarm_that_never_came_is_lost() {
     let ledger = good_run();
