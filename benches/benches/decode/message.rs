@@ -200,7 +200,7 @@ fn h02(second: u8) -> Vec<u8> {
 }
 
 fn ubx(second: u8) -> Vec<u8> {
-    let mut payload = vec![0; 92];
+    let mut payload = [0; 92];
     let mut put = |at: usize, bytes: &[u8]| payload[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &(129_600_000 + 1000 * u32::from(second)).to_le_bytes());
     put(4, &2026_u16.to_le_bytes());
@@ -279,5 +279,5 @@ fn ruptela(second: u8) -> Vec<u8> {
 }
 
 fn bcd(number: u8) -> u8 {
-    number / 10 << 4 | number % 10
+    ((number / 10) << 4) | (number % 10)
 }
