@@ -56,6 +56,9 @@ pub enum Verb {
     Decode {
         /// The protocol, such as jt808, teltonika, gt06, nmea or auto
         protocol: String,
+        /// Accept messages with a wrong checksum
+        #[arg(long)]
+        lenient: bool,
     },
     /// Show how a running node is doing
     Status(status::Status),
@@ -90,9 +93,9 @@ pub fn carry_out(verb: Verb) -> i32 {
         Verb::Run(path) => run::run(&path.config),
         Verb::Check(check) => check::run(&check),
         Verb::Demo(demo) => demo::run(&demo),
-        Verb::Decode { protocol } => {
+        Verb::Decode { protocol, lenient } => {
             let output = io::BufWriter::new(io::stdout().lock());
-            match decode::run(&protocol, io::stdin().lock(), output) {
+            match decode::run(&protocol, lenient, io::stdin().lock(), output) {
                 Ok(()) => exit::OK,
                 Err(error) => {
                     let code = error.exit_code();

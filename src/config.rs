@@ -4,6 +4,7 @@
 mod check;
 mod document;
 mod port;
+mod sensor;
 mod settings;
 mod unit;
 
@@ -212,6 +213,33 @@ mod tests {
             (line, reason.as_str()),
             (Some(9), "path has no meaning for input = \"tcp\"")
         );
+    }
+
+    #[test]
+    fn tcp_and_udp_have_ports_of_their_own() {
+        let second = |input: &str| {
+            let text = SENSOR.replace("\"t\"", "\"u\"").replace("\"tcp\"", input);
+            format!("{NODE}{SENSOR}{text}")
+        };
+        let config = load(&second("\"udp\"")).unwrap();
+        let expected = Input::Udp {
+            listen: "127.0.0.1:6808".to_owned(),
+            peers_max: 12_000,
+            idle_ms: 600_000,
+        };
+        assert_eq!(config.sensors[1].input, expected);
+        let (_, reason) = wrong(&second("\"tcp\""));
+        assert!(reason.contains("is listened on already"), "{reason}");
+    }
+
+    #[test]
+    fn http_is_not_taken_over_udp() {
+        let sensor = SENSOR
+            .replace("\"tcp\"", "\"udp\"")
+            .replace("jt808", "osmand");
+        let (line, reason) = wrong(&format!("{NODE}{sensor}"));
+        assert_eq!(line, Some(4));
+        assert!(reason.contains("osmand is HTTP"), "{reason}");
     }
 
     #[test]

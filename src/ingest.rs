@@ -1,14 +1,21 @@
 //! The ingest process: one sensor's bytes in, frames out, answers back.
 
 mod connection;
+mod connections;
+mod datagrams;
 mod file;
+mod offence;
+mod peers;
 mod pending;
 mod process;
 mod publishing;
+mod round;
 mod session;
+mod silence;
 mod tally;
 mod tcp;
 mod trace_id;
+mod udp;
 mod wake;
 
 pub use process::{IngestError, run};

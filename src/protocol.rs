@@ -9,6 +9,7 @@ mod bytes;
 mod calendar;
 mod check;
 mod decoder;
+mod fields;
 mod gl200;
 mod gps103;
 mod gpsd;
@@ -19,6 +20,7 @@ mod meitrack;
 mod message;
 mod nmea;
 mod osmand;
+mod real;
 mod reject;
 mod ruptela;
 mod teltonika;
@@ -69,7 +71,7 @@ protocols! {
     Ubx "ubx" ubx::MESSAGE_BYTES_MAX; "u-blox UBX."
     Gpsd "gpsd" gpsd::MESSAGE_BYTES_MAX; "JSON of gpsd."
     Osmand "osmand" osmand::MESSAGE_BYTES_MAX; "OsmAnd and Traccar Client, over HTTP."
-    Gl200 "gl200" gl200::MESSAGE_BYTES_MAX; "Queclink @Track, text."
+    Gl200 "gl200" gl200::MESSAGE_BYTES_MAX; "Queclink @Track, text and binary."
     Tk103 "tk103" tk103::MESSAGE_BYTES_MAX; "TK103."
     Gps103 "gps103" gps103::MESSAGE_BYTES_MAX; "GPS103 (Coban)."
     Meitrack "meitrack" meitrack::MESSAGE_BYTES_MAX; "Meitrack."
@@ -88,12 +90,12 @@ impl Protocol {
 
     /// Whether messages do not say who sent them, so that the operator has to.
     pub fn is_anonymous(self) -> bool {
-        matches!(self, Protocol::Nmea | Protocol::Ubx | Protocol::Gpsd)
+        matches!(self, Protocol::Nmea | Protocol::Ubx)
     }
 
     /// Whether what is known of one moment can come in several messages, so that silence ends it.
     pub fn has_epochs(self) -> bool {
-        self.is_anonymous() || self == Protocol::Auto
+        self.is_anonymous() || matches!(self, Protocol::Gpsd | Protocol::Auto)
     }
 
     /// Whether messages and answers are lines or words of text.
@@ -110,31 +112,19 @@ impl Protocol {
 }
 
 /// What an operator states about a sensor's devices.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// Offset of the devices' times from UTC, minutes, where it is known. Without it each protocol has its own rule:
     /// JT/T 808 is at +480, GT06 where its login says, the rest at UTC.
     pub zone_minutes: Option<i32>,
     /// Accept messages with a wrong checksum, and any authentication code.
     pub lenient: bool,
-    /// NMEA 0183, which names no sender: who it is. Wins over what a stream says about itself.
+    /// NMEA 0183 and UBX, which name no sender, and gpsd: who it is. Wins over what a stream says about itself.
     pub device: Option<DeviceId>,
     /// Secret of this node, from which authentication codes are derived.
     pub node_key: [u8; 16],
     /// The bytes are a recording: dates are never repaired or completed from the time of arrival.
     pub recorded: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            zone_minutes: None,
-            lenient: false,
-            device: None,
-            node_key: [0; 16],
-            recorded: false,
-        }
-    }
 }
 
 impl Settings {
@@ -186,7 +176,13 @@ impl Session {
         self.0.is_part(left)
     }
 
-    /// Gives what is under construction, because the stream ended or fell silent.
+    /// Whether answers do not say what they answer: they have to go out in the order of the messages.
+    pub fn answers_in_order(&self) -> bool {
+        self.0.answers_in_order()
+    }
+
+    /// Gives what is under construction, because the stream ended or fell silent: one message a call until there is
+    /// none.
     pub fn flush(&mut self) -> Option<Message> {
         self.0.flush()
     }

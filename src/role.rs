@@ -68,7 +68,7 @@ pub struct Assignment {
 /// A role's own part of its assignment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Duty {
-    /// Descriptors: the listening socket (`tcp`) or the open file (`file`).
+    /// Descriptors: the socket (`tcp`: listening, `udp`: bound) or the open file (`file`).
     Ingest(SensorSettings),
     /// Descriptors: the state table (writable).
     Classifier {

@@ -287,6 +287,13 @@ impl<M: Metric> Stats<M> {
             .store(self.places[metric.index()], value, Ordering::Relaxed);
     }
 
+    /// The value of a counter or a gauge.
+    pub fn get(&self, metric: M) -> u64 {
+        debug_assert!(M::TABLE[metric.index()].kind != Kind::Histogram);
+        self.page
+            .load(self.places[metric.index()], Ordering::Relaxed)
+    }
+
     /// Adds a duration to a histogram.
     pub fn observe(&self, metric: M, duration: Duration) {
         debug_assert!(M::TABLE[metric.index()].kind == Kind::Histogram);

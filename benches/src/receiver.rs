@@ -132,6 +132,7 @@ fn take(
             conflated,
             snapshot: false,
             at,
+            ..
         } => {
             noted.conflated.fetch_add(conflated, Ordering::Relaxed);
             let device = Jt808::device(&device);

@@ -4,6 +4,11 @@
 //! sent means it. Where the runtime may rightly have seen a device's reports out of order, or lost its state by a
 //! declared kill of its supervisor, an alarm of the same device and rule that starts at another report of the same
 //! episode counts for it (`shifted`), and after a declared loss it may be missing (`excused`); both are reported.
+//! A report that its protocol does not answer was never promised: it counts as had once its position was pushed.
+//! Misplaced: a position was pushed that is not the one that was sent.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -11,8 +16,8 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::delivery::{Delivery, Phase};
-use crate::ledger::{Book, Ledger};
-use crate::truth::{Episode, What};
+use crate::ledger::{Book, Ledger, Tally};
+use crate::truth::{Episode, Mark, What};
 
 /// What is sent just before or after a disturbance may be touched by it, ms.
 const SPREAD_MS: i64 = 15_000;
@@ -30,10 +35,12 @@ pub struct Wanted {
     pub traces: bool,
     /// Kinds of alarm that must be delivered at least once.
     pub kinds: Vec<&'static str>,
+    /// The same for each protocol, by name; each one here must be seen end to end.
+    pub protocols: Vec<(&'static str, Vec<&'static str>)>,
 }
 
 /// The figures of a run, as its last line has them.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Devices of the fleet.
     pub devices: u32,
@@ -57,8 +64,27 @@ pub struct Summary {
     pub latency_ms: Latency,
     /// Complete traces of alarms.
     pub traces: u64,
+    /// The counts of each protocol, by name.
+    pub protocols: BTreeMap<&'static str, Share>,
     /// Whether all that was wanted happened, and nothing else.
     pub ok: bool,
+}
+
+/// One protocol's part of the figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// Devices that speak it.
+    pub devices: u32,
+    /// Different position reports sent.
+    pub frames_sent: u64,
+    /// ... and answered, as far as the protocol answers them.
+    pub frames_answered: u64,
+    /// Different reports that the stream's subscriber was told of.
+    pub tracks_pushed: u64,
+    /// Raises and clears that had to come.
+    pub alarms_raised: u64,
+    /// Different raises and clears that came and are true.
+    pub alarms_delivered: u64,
 }
 
 /// Milliseconds, to the microsecond; null if nothing was measured.
@@ -106,10 +132,18 @@ pub struct Check {
     pub resent: u64,
     /// Answers that said no.
     pub refused: u64,
+    /// Positions that were pushed otherwise than they were sent.
+    pub misplaced: u64,
+    /// The first of them.
+    pub misplaced_first: Option<String>,
+    /// Reports that had to be answered.
+    pub kept: u64,
     /// True raises and clears that came, by kind.
     pub came: BTreeMap<&'static str, [u64; 2]>,
     /// Kinds that were wanted and never came.
     pub kinds_missing: Vec<&'static str>,
+    /// What was wanted of protocols and never seen.
+    pub protocols_missing: Vec<String>,
     /// Why the ledger's file is not complete.
     pub file_error: Option<String>,
 }
@@ -133,6 +167,7 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
             duplicates: book.counts.duplicates,
             latency_ms: Latency { p50, p99, max },
             traces: traces as u64,
+            protocols: BTreeMap::new(),
             ok: false,
         },
         lost: Vec::new(),
@@ -146,23 +181,29 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
         excused: 0,
         resent: book.counts.resent,
         refused: book.counts.refused,
+        misplaced: book.counts.misplaced,
+        misplaced_first: book.misplaced.as_ref().map(|(device, sent, shown)| {
+            format!("{} sent {sent:?} and was {shown:?}", book.crew.id(*device))
+        }),
+        kept: book.counts.kept,
         came: BTreeMap::new(),
         kinds_missing: Vec::new(),
+        protocols_missing: Vec::new(),
         file_error: book.file_error.clone(),
     };
+    let mut shares = shares(&book);
     for (episode, phase, seen) in book.expected() {
+        let share = &mut shares[book.crew.turn(episode.device)];
         verdict.summary.alarms_raised += 1;
+        share.alarms_raised += 1;
         let key = (episode.device, episode.what, episode.start_ms);
         if seen || stood_for.contains(&(key, phase)) || !wanted.alarms {
             continue;
         }
-        if book
-            .state_lost
-            .iter()
-            .any(|&lost_ms| straddles(episode, phase, lost_ms))
-        {
+        if is_excused(&book, episode, phase) {
             verdict.excused += 1;
             verdict.summary.alarms_raised -= 1;
+            share.alarms_raised -= 1;
         } else {
             verdict.summary.lost += 1;
             if verdict.lost.len() < NAMED_MAX {
@@ -172,10 +213,45 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
     }
     let strange = strays.len() as u64;
     verdict.summary.alarms_delivered = book.counts.delivered - strange;
+    let mut raised_by = HashSet::new();
     for (episode, seen) in book.episodes.iter().zip(&book.seen) {
         let [raised, cleared] = verdict.came.entry(episode.what.kind()).or_default();
         *raised += u64::from(seen[0]);
         *cleared += u64::from(seen[1]);
+        let turn = book.crew.turn(episode.device);
+        shares[turn].alarms_delivered += seen.iter().filter(|&&seen| seen).count() as u64;
+        if seen[0] {
+            raised_by.insert((turn, episode.what.kind()));
+        }
+    }
+    for ((device, what, _), phase) in &shifted {
+        let turn = book.crew.turn(*device);
+        shares[turn].alarms_delivered += 1;
+        if *phase == Phase::Raise {
+            raised_by.insert((turn, what.kind()));
+        }
+    }
+    for (turn, (protocol, share)) in book.crew.protocols().iter().zip(&shares).enumerate() {
+        let kept = book.tallies[turn].kept > 0;
+        let name = protocol.name();
+        verdict.summary.protocols.insert(name, *share);
+        let Some((_, kinds)) = wanted.protocols.iter().find(|(of, _)| *of == name) else {
+            continue;
+        };
+        let mut missing = |what: &str| verdict.protocols_missing.push(format!("{name}: {what}"));
+        if share.frames_sent == 0 {
+            missing("no report was sent");
+        }
+        if kept && share.frames_answered == 0 {
+            missing("no report was answered");
+        }
+        if wanted.tracks && share.tracks_pushed == 0 {
+            missing("no position was pushed");
+        }
+        let kinds = kinds.iter().filter(|_| wanted.alarms);
+        for kind in kinds.filter(|kind| !raised_by.contains(&(turn, **kind))) {
+            missing(&format!("no {kind} was delivered"));
+        }
     }
     let missing = |kind: &&'static str| verdict.came.get(kind).is_none_or(|came| came[0] == 0);
     verdict.kinds_missing = wanted.kinds.iter().copied().filter(missing).collect();
@@ -209,12 +285,47 @@ fn shifts(book: &Book) -> (Vec<(Key, Phase)>, Vec<&Delivery>) {
     (shifted, strange)
 }
 
-/// Whether a loss of state falls between an episode's start and the report that decided.
-fn straddles(episode: &Episode, phase: Phase, lost_ms: i64) -> bool {
-    let decided = match phase {
+/// The counts of each protocol without alarms, by its turn.
+fn shares(book: &Book) -> Vec<Share> {
+    let tallies = book.tallies.iter().enumerate();
+    let share = |(turn, tally): (usize, &Tally)| Share {
+        devices: book.crew.speakers(turn),
+        frames_sent: tally.sent,
+        frames_answered: tally.answered,
+        tracks_pushed: tally.tracked,
+        ..Share::default()
+    };
+    tallies.map(share).collect()
+}
+
+/// Whether an alarm that must have come may be missing all the same: state was lost, or the reports that mean it were
+/// not kept by their device and its connection was cut.
+fn is_excused(book: &Book, episode: &Episode, phase: Phase) -> bool {
+    let mut losses = book.state_lost.iter();
+    if losses.any(|&lost_ms| straddles(episode, phase, lost_ms)) {
+        return true;
+    }
+    let word = match episode.what {
+        What::Device(bit) => 1 << bit,
+        _ => 0,
+    };
+    let from_ms = episode.start_ms - SPREAD_MS;
+    let to_ms = decided(episode, phase).time_ms + SPREAD_MS;
+    !book.crew.protocol(episode.device).answers(word)
+        && book.disturbed(episode.device, from_ms, to_ms)
+}
+
+/// The report that decided a phase.
+fn decided(episode: &Episode, phase: Phase) -> Mark {
+    match phase {
         Phase::Raise => episode.raised,
         Phase::Clear => episode.cleared.unwrap_or(episode.raised),
-    };
+    }
+}
+
+/// Whether a loss of state falls between an episode's start and the report that decided.
+fn straddles(episode: &Episode, phase: Phase, lost_ms: i64) -> bool {
+    let decided = decided(episode, phase);
     // The loss is noted by the wall clock, up to a report's period and a resend after the reports' own times.
     (episode.start_ms - SPREAD_MS..=decided.time_ms + SPREAD_MS).contains(&lost_ms)
         && decided.time_ms > episode.start_ms
@@ -226,9 +337,12 @@ impl Check {
         let tracks = !wanted.tracks || s.tracks_pushed > 0;
         let alarms = !wanted.alarms || (s.alarms_raised > 0 && s.alarms_delivered > 0);
         let traces = !wanted.traces || s.traces > 0;
-        let nothing_wrong = s.lost == 0 && s.invented == 0 && self.file_error.is_none();
+        let true_news = s.lost == 0 && s.invented == 0 && self.misplaced == 0;
+        let nothing_wrong = true_news && self.file_error.is_none();
         let kinds = !wanted.alarms || self.kinds_missing.is_empty();
-        s.frames_answered > 0 && tracks && alarms && traces && nothing_wrong && kinds
+        let protocols = self.protocols_missing.is_empty();
+        let answers = s.frames_sent > 0 && (self.kept == 0 || s.frames_answered > 0);
+        answers && tracks && alarms && traces && nothing_wrong && kinds && protocols
     }
 }
 
@@ -245,7 +359,7 @@ impl Named {
 
     fn expected(book: &Book, episode: &Episode, phase: Phase) -> Named {
         Named {
-            device: (crate::ledger::FIRST_PHONE + u64::from(episode.device)).to_string(),
+            device: book.crew.id(episode.device),
             kind: episode.what.kind().to_string(),
             rule: episode.what.rule(&book.rules).to_string(),
             phase,
@@ -274,258 +388,5 @@ impl fmt::Display for Named {
 impl Serialize for Named {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::device::{Sent, Way};
-    use crate::report::Report;
-    use crate::truth::{Overspeed, Rules};
-
-    fn ledger() -> Ledger {
-        let overspeed = Some(Overspeed {
-            limit_dkmh: 900,
-            for_ms: 3000,
-            hysteresis_dkmh: 50,
-        });
-        Ledger::new(
-            2,
-            Rules {
-                overspeed,
-                fences: Vec::new(),
-            },
-        )
-    }
-
-    fn wanted() -> Wanted {
-        Wanted {
-            tracks: true,
-            alarms: true,
-            traces: true,
-            kinds: vec!["sos"],
-        }
-    }
-
-    /// Device 0 sends report `number` at second 1,700,000,000 + number.
-    fn send(ledger: &Ledger, number: u32, way: Way, alarms: u32) {
-        let report = Report {
-            time_s: 1_700_000_000 + number,
-            alarms,
-            ..Report::default()
-        };
-        ledger.sent(
-            0,
-            &[Sent {
-                number,
-                way,
-                report,
-            }],
-            Instant::now(),
-        );
-    }
-
-    fn alarm(id: u128, kind: &str, phase: &str, second: u32) -> Value {
-        json!({
-            "id": format!("{id:032x}"), "device": "13900000000", "kind": kind, "rule": "device",
-            "phase": phase, "start": format!("2023-11-14T22:13:{:02}.000Z", 20 + second),
-            "journal": "j", "seq": id as u64,
-        })
-    }
-
-    /// A run with one SOS at second 1, delivered and pushed.
-    fn good_run() -> Ledger {
-        let ledger = ledger();
-        for number in 0..3 {
-            send(&ledger, number, Way::Fresh, u32::from(number == 1));
-            ledger.answered(0, &[number]);
-        }
-        ledger.delivered(&alarm(1, "sos", "raise", 1));
-        let at = Instant::now() + Duration::from_millis(5);
-        ledger.tracked("13900000000", 1_700_000_001_000, at, true);
-        ledger
-    }
-
-    #[test]
-    fn good_run_is_ok_and_counts_both_ends() {
-        let ledger = good_run();
-        assert_eq!(ledger.outstanding(), 0);
-        let found = check(&ledger, 1, &wanted()).summary;
-        assert!(found.ok, "{found:?}");
-        assert_eq!(
-            (
-                found.frames_sent,
-                found.frames_answered,
-                found.tracks_pushed
-            ),
-            (3, 3, 1)
-        );
-        assert_eq!((found.alarms_raised, found.alarms_delivered), (1, 1));
-        assert!(found.latency_ms.max.unwrap() >= 5.0);
-        assert!(!check(&ledger, 0, &wanted()).summary.ok, "no trace");
-        let members = serde_json::to_value(found).unwrap();
-        let members: Vec<&String> = members.as_object().unwrap().keys().collect();
-        assert_eq!(members.len(), 12, "{members:?}");
-    }
-
-    #[test]
-    fn answered_alarm_that_never_came_is_lost() {
-        let ledger = good_run();
-        send(&ledger, 3, Way::Fresh, 1 << 8);
-        let found = check(&ledger, 1, &wanted());
-        assert_eq!(found.summary.lost, 0, "not answered yet");
-        ledger.answered(0, &[3]);
-        let found = check(&ledger, 1, &wanted());
-        assert_eq!((found.summary.lost, found.summary.ok), (1, false));
-        assert_eq!(found.lost[0].kind, "power_cut");
-        assert_eq!(ledger.outstanding(), 1);
-    }
-
-    #[test]
-    fn alarm_that_no_report_means_is_invented() {
-        let strange = [
-            alarm(2, "sos", "raise", 2),
-            alarm(3, "sos", "clear", 1),
-            alarm(4, "sos", "raise", 1),
-            alarm(5, "theft", "raise", 1),
-            json!({"id": "?"}),
-            json!({"device": "moon"}),
-        ];
-        for payload in strange {
-            let ledger = good_run();
-            ledger.delivered(&payload);
-            let found = check(&ledger, 1, &wanted());
-            assert_eq!(
-                (found.summary.invented, found.summary.ok),
-                (1, false),
-                "{payload}"
-            );
-        }
-    }
-
-    #[test]
-    fn same_id_again_is_a_duplicate_and_older_after_newer_reordered() {
-        let ledger = good_run();
-        ledger.delivered(&alarm(1, "sos", "raise", 1));
-        send(&ledger, 3, Way::Fresh, 1 << 8);
-        send(&ledger, 4, Way::Fresh, 0);
-        ledger.delivered(&alarm(9, "power_cut", "clear", 3));
-        ledger.delivered(&alarm(8, "power_cut", "raise", 3));
-        let found = check(&ledger, 1, &wanted());
-        assert!(found.summary.ok);
-        assert_eq!((found.summary.duplicates, found.reordered), (1, 1));
-    }
-
-    #[test]
-    fn other_start_counts_only_where_order_was_disturbed() {
-        for (way, shifted, invented) in [
-            (Way::Again, 0, 1),
-            (Way::Repeat, 1, 0),
-            (Way::Backlog, 1, 0),
-        ] {
-            let ledger = good_run();
-            send(&ledger, 3, Way::Fresh, 1 << 8);
-            send(&ledger, 4, Way::Fresh, 1 << 8);
-            send(&ledger, 3, way, 1 << 8);
-            ledger.answered(0, &[3, 4]);
-            ledger.delivered(&alarm(2, "power_cut", "raise", 4));
-            let found = check(&ledger, 1, &wanted());
-            assert_eq!(
-                (found.shifted, found.summary.invented),
-                (shifted, invented),
-                "{way:?}"
-            );
-            assert_eq!(found.summary.lost, invented, "{way:?}");
-        }
-    }
-
-    #[test]
-    fn what_came_is_counted_by_kind_and_phase() {
-        let ledger = good_run();
-        send(&ledger, 3, Way::Fresh, 1 << 8);
-        send(&ledger, 4, Way::Fresh, 0);
-        ledger.delivered(&alarm(8, "power_cut", "raise", 3));
-        ledger.delivered(&alarm(9, "power_cut", "clear", 3));
-        let came = check(&ledger, 1, &wanted()).came;
-        assert_eq!(
-            came,
-            BTreeMap::from([("power_cut", [1, 1]), ("sos", [1, 0])])
-        );
-    }
-
-    #[test]
-    fn alarms_of_guests_are_neither_invented_nor_delivered() {
-        let ledger = good_run();
-        let mut guest = alarm(2, "sos", "raise", 2);
-        guest["device"] = json!("13900000001");
-        ledger.delivered(&guest);
-        assert_eq!(check(&ledger, 1, &wanted()).summary.invented, 1);
-        let ledger = good_run();
-        ledger.pass_over_from(13_900_000_001);
-        ledger.delivered(&guest);
-        let found = check(&ledger, 1, &wanted()).summary;
-        assert_eq!((found.invented, found.alarms_delivered), (0, 1));
-    }
-
-    #[test]
-    fn unanswered_reports_are_parted_by_what_they_decide() {
-        let ledger = good_run();
-        send(&ledger, 3, Way::Fresh, 1 << 8);
-        send(&ledger, 4, Way::Fresh, 1 << 8);
-        send(&ledger, 5, Way::Fresh, 0);
-        let found = ledger.unanswered(Duration::ZERO);
-        assert_eq!(
-            (found.deciding, found.plain),
-            (2, 1),
-            "raise, clear; between"
-        );
-        ledger.answered(0, &[3, 4]);
-        let found = ledger.unanswered(Duration::ZERO);
-        assert_eq!((found.deciding, found.plain), (1, 0));
-        let found = ledger.unanswered(Duration::from_secs(60));
-        assert_eq!((found.deciding, found.plain), (0, 0), "too young");
-    }
-
-    #[test]
-    fn missing_kind_is_not_ok() {
-        let kinds = vec!["sos", "power_cut"];
-        let found = check(&good_run(), 1, &Wanted { kinds, ..wanted() });
-        assert_eq!(
-            (found.kinds_missing, found.summary.ok),
-            (vec!["power_cut"], false)
-        );
-    }
-
-    #[test]
-    fn ledger_file_alone_gives_the_same_verdict() {
-        let name = format!("device-sim-ledger-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let ledger = ledger();
-        ledger.keep_in(&path).unwrap();
-        assert!(
-            ledger.keep_in(&path).is_err(),
-            "another run's ledger is not written over"
-        );
-        for number in 0..3 {
-            send(&ledger, number, Way::Fresh, u32::from(number == 1));
-            ledger.answered(0, &[number]);
-        }
-        send(&ledger, 3, Way::Fresh, 1 << 8);
-        ledger.delivered(&alarm(1, "sos", "raise", 1));
-        ledger.answered(0, &[3]);
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.clone() + "s 1 0 f 17").unwrap();
-        let rules = ledger.open().rules.clone();
-        let loaded = Ledger::load(&path, 2, rules.clone()).unwrap();
-        assert_eq!(loaded.counts(), ledger.counts());
-        assert_eq!(check(&loaded, 1, &wanted()), check(&ledger, 1, &wanted()));
-        std::fs::write(&path, format!("nonsense\n{text}")).unwrap();
-        assert!(Ledger::load(&path, 2, rules).is_err());
-        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::broker::{self, BrokerError};
 use crate::checker::Check;
+use crate::crew::{self, Carrier, Protocol, Target};
 use crate::fleet::{Fleet, FleetError, Options, Progress};
 use crate::replay;
 use crate::roads::{Roads, RoadsError};
@@ -38,6 +39,8 @@ const FAILED: u8 = 2;
   device-sim scenario --dir /tmp/s --seed 1 --devices 200
   device-sim fleet --seed 1 --devices 200 --for 20s --dir /tmp/s --target 127.0.0.1:7808 \\
       --stream ws://127.0.0.1:8080/v1/stream --mqtt mqtt://127.0.0.1:1883
+  device-sim fleet --protocols teltonika,gt06,h02 --for 20s --target 127.0.0.1:5000
+  device-sim fleet --protocols all --target 127.0.0.1:5000 --udp-target 127.0.0.1:5001
   device-sim fleet --devices 100 --pipeline 100 --for 10s --target 127.0.0.1:7808 --json
   device-sim nmea --file drive.nmea --target 127.0.0.1:7183 --speed 10
   device-sim broker --listen 127.0.0.1:1883"
@@ -51,7 +54,7 @@ struct Cli {
 enum Verb {
     /// Write the road graph and the rules of a scenario: roads.json, and scenario.toml for the runtime
     Scenario(ScenarioArgs),
-    /// Run a fleet of JT/T 808 devices and check what became of its reports
+    /// Run a fleet of devices and check what became of its reports
     Fleet(Box<FleetArgs>),
     /// Replay a recorded NMEA 0183 log over TCP
     Nmea(NmeaArgs),
@@ -113,9 +116,16 @@ struct FleetArgs {
     /// How long everything may take to be answered and delivered at the end
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     grace: Duration,
+    /// What the devices speak, in turn: jt808, teltonika, teltonika-udp, gt06, h02, osmand, nmea, set apart by
+    /// commas, or all
+    #[arg(long, value_name = "NAMES", default_value = "jt808", value_parser = Spoken::parse)]
+    protocols: Spoken,
     /// Where the devices connect to
     #[arg(long, value_name = "ADDR", required_unless_present = "wait_targets")]
     target: Option<String>,
+    /// Where those that speak over UDP send to
+    #[arg(long, value_name = "ADDR")]
+    udp_target: Option<String>,
     /// The runtime's live stream, such as ws://127.0.0.1:8080/v1/stream
     #[arg(long, value_name = "URL")]
     stream: Option<String>,
@@ -158,10 +168,24 @@ struct NmeaArgs {
     json: bool,
 }
 
+/// The protocols of a fleet.
+#[derive(Clone, Debug)]
+struct Spoken(Vec<Protocol>);
+
+impl Spoken {
+    fn parse(text: &str) -> Result<Spoken, String> {
+        crew::protocols(text).map(Spoken)
+    }
+}
+
 /// Where a runtime listens, as it is told on standard input.
 #[derive(Debug, Deserialize)]
 struct Targets {
-    jt808: String,
+    /// All that speak over TCP; the name is older than the other protocols.
+    #[serde(alias = "tcp")]
+    jt808: Option<String>,
+    /// Those that speak over UDP.
+    udp: Option<String>,
     stream: Option<String>,
     mqtt: Option<String>,
     site: Option<String>,
@@ -314,6 +338,7 @@ fn prepare(args: &FleetArgs) -> Result<(Options, Roads), CliError> {
         Some(target) => resolve(target)?,
         None => SocketAddr::from(([127, 0, 0, 1], 0)),
     };
+    let udp = args.udp_target.as_deref().map(resolve).transpose()?;
     let options = Options {
         pace: match args.pipeline {
             Some(reports) => Pace::Pipelined(reports),
@@ -323,6 +348,8 @@ fn prepare(args: &FleetArgs) -> Result<(Options, Roads), CliError> {
             },
         },
         length: args.length,
+        protocols: args.protocols.0.clone(),
+        target: Target { tcp: target, udp },
         stream: args.stream.clone(),
         mqtt: args.mqtt.clone(),
         topic: topic(&args.site, &args.node),
@@ -337,7 +364,17 @@ fn prepare(args: &FleetArgs) -> Result<(Options, Roads), CliError> {
 
 /// Points a run at what was told on standard input.
 fn aim(options: &mut Options, targets: Targets) -> Result<(), CliError> {
-    options.target = resolve(&targets.jt808)?;
+    let connected = |protocol: &Protocol| protocol.carrier() == Carrier::Tcp;
+    match &targets.jt808 {
+        Some(target) => options.target.tcp = resolve(target)?,
+        None if options.protocols.iter().any(connected) => {
+            return Err(CliError::Targets("no target for connections".into()));
+        }
+        None => {}
+    }
+    if let Some(target) = &targets.udp {
+        options.target.udp = Some(resolve(target)?);
+    }
     options.stream = targets.stream.or(options.stream.take());
     options.mqtt = targets.mqtt.or(options.mqtt.take());
     if targets.site.is_some() || targets.node.is_some() {
@@ -433,12 +470,30 @@ impl Show {
         for kind in &check.kinds_missing {
             eprintln!("device-sim: no {kind} was delivered");
         }
+        if let Some(first) = &check.misplaced_first {
+            let count = check.misplaced;
+            eprintln!("device-sim: {count} positions were pushed wrong, the first: {first}");
+        }
+        for missing in &check.protocols_missing {
+            eprintln!("device-sim: {missing}");
+        }
         if let Some(error) = &check.file_error {
             eprintln!("device-sim: {error}");
         }
         let s = &check.summary;
         if self.json {
             return say(line(s));
+        }
+        for (name, share) in s.protocols.iter().filter(|_| s.protocols.len() > 1) {
+            say(format_args!(
+                "{name}: {} devices; {} reports sent, {} answered, {} pushed; {} alarms raised, {} delivered",
+                share.devices,
+                share.frames_sent,
+                share.frames_answered,
+                share.tracks_pushed,
+                share.alarms_raised,
+                share.alarms_delivered
+            ))?;
         }
         say(format_args!(
             "{}: {} devices; {} reports sent, {} answered, {} pushed; {} alarms raised, {} delivered, \
@@ -552,7 +607,13 @@ mod tests {
         let line =
             r#"{"jt808":"127.0.0.1:7","stream":"ws://a","site":"s","node":"n","http":"more"}"#;
         aim(&mut options, serde_json::from_str(line).unwrap()).unwrap();
-        assert_eq!(options.target.port(), 7);
+        assert_eq!((options.target.tcp.port(), options.target.udp), (7, None));
+        let line = r#"{"tcp":"127.0.0.1:8","udp":"127.0.0.1:9"}"#;
+        aim(&mut options, serde_json::from_str(line).unwrap()).unwrap();
+        let ports = (options.target.tcp.port(), options.target.udp);
+        assert_eq!((ports.0, ports.1.map(|udp| udp.port())), (8, Some(9)));
+        let nowhere = serde_json::from_str(r#"{"stream":"ws://b"}"#).unwrap();
+        assert!(aim(&mut options, nowhere).is_err());
         assert_eq!(
             (options.stream.as_deref(), options.mqtt),
             (Some("ws://a"), None)

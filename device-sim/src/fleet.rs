@@ -16,11 +16,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::checker::{self, Check, Wanted};
+use crate::crew::{Carrier, Crew, Protocol, Target};
 use crate::device::HangUp;
 use crate::ledger::Ledger;
 use crate::link;
 use crate::roads::Roads;
-use crate::scenario::{KINDS, SHOW_S, Scenario};
+use crate::scenario::{COURSE_KINDS, KINDS, SHOW_S, Scenario};
 use crate::schedule::{Pace, Schedule};
 use crate::sink::Traces;
 use crate::subscriber::{self, Seen};
@@ -53,8 +54,10 @@ pub struct Options {
     pub pace: Pace,
     /// How long they make reports; `None`: until stopped.
     pub length: Option<Duration>,
+    /// What they speak, in turn.
+    pub protocols: Vec<Protocol>,
     /// Where they connect to.
-    pub target: SocketAddr,
+    pub target: Target,
     /// The live stream, such as `ws://127.0.0.1:8080/v1/stream`.
     pub stream: Option<String>,
     /// The broker, such as `mqtt://127.0.0.1:1883`.
@@ -74,7 +77,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// So many devices at one report a second to `target`, without end and without subscribers.
+    /// So many devices of JT/T 808 at one report a second to `target`, without end and without subscribers.
     pub fn new(seed: u64, devices: u32, target: SocketAddr) -> Options {
         Options {
             seed,
@@ -84,7 +87,11 @@ impl Options {
                 speed: 1.0,
             },
             length: None,
-            target,
+            protocols: vec![Protocol::Jt808],
+            target: Target {
+                tcp: target,
+                udp: None,
+            },
             stream: None,
             mqtt: None,
             topic: "ringway/v1/+/+/alarm/#".into(),
@@ -97,15 +104,67 @@ impl Options {
     }
 
     /// What a run that lasts long enough is to show.
-    fn wanted(&self) -> Wanted {
+    fn wanted(&self, crew: &Crew, scenario: &Scenario) -> Wanted {
+        let stated = |of: &Protocol| {
+            let own = (0..crew.devices()).filter(|&device| crew.protocol(device) == *of);
+            let said = of.vocabulary().said;
+            let mut kinds: Vec<_> = own
+                .flat_map(|device| scenario.stated(device, said))
+                .collect();
+            kinds.sort_unstable();
+            kinds.dedup();
+            (of.name(), kinds)
+        };
+        let mut protocols: Vec<_> = crew.protocols().iter().map(stated).collect();
+        let said = |kind: &&str| {
+            let mut stated = protocols.iter().flat_map(|(_, kinds)| kinds);
+            COURSE_KINDS.contains(kind) || stated.any(|stated| stated == kind)
+        };
+        let mut kinds: Vec<_> = KINDS.into_iter().filter(said).collect();
+        if !matches!(self.pace, Pace::Clock { .. }) {
+            kinds.clear();
+            protocols.iter_mut().for_each(|(_, kinds)| kinds.clear());
+        }
+        if protocols.len() == 1 {
+            // All that is wanted of it is wanted of the fleet.
+            protocols.clear();
+        }
         Wanted {
             tracks: self.stream.is_some(),
             alarms: self.mqtt.is_some(),
             traces: self.traces.is_some() && self.mqtt.is_some(),
-            kinds: match self.pace {
-                Pace::Clock { .. } => KINDS.to_vec(),
-                Pace::Pipelined(_) => Vec::new(),
-            },
+            kinds,
+            protocols,
+        }
+    }
+
+    /// Why these options make no fleet, if they do not.
+    fn refusal(&self) -> Option<FleetError> {
+        let spoken = self.protocols.len().max(1);
+        if self.devices == 0 || self.devices > DEVICES_MAX {
+            return Some(FleetError::Devices(self.devices));
+        }
+        if (self.devices as usize) < spoken {
+            return Some(FleetError::TooFew(self.devices, spoken));
+        }
+        match self.pace {
+            Pace::Clock { rate, speed } => {
+                let good = |number: f64| number > 0.0 && number.is_finite();
+                if !good(rate) || !good(speed) {
+                    return Some(FleetError::Pace { rate, speed });
+                }
+            }
+            Pace::Pipelined(_) => {
+                let silent = self.protocols.iter().find(|protocol| !protocol.answers(0));
+                if let Some(&silent) = silent {
+                    return Some(FleetError::Unanswered(silent));
+                }
+            }
+        }
+        let datagrams = |protocol: &&Protocol| protocol.carrier() == Carrier::Udp;
+        match (self.target.udp, self.protocols.iter().find(datagrams)) {
+            (None, Some(&protocol)) => Some(FleetError::NoTarget(protocol)),
+            _ => None,
         }
     }
 }
@@ -116,6 +175,15 @@ pub enum FleetError {
     /// Too few or too many devices.
     #[error("cannot run a fleet of {0} devices: expected 1 to {DEVICES_MAX}")]
     Devices(u32),
+    /// Fewer devices than protocols.
+    #[error("cannot spread {0} devices over {1} protocols")]
+    TooFew(u32, usize),
+    /// Pipelined reports in a protocol that does not answer them.
+    #[error("cannot pipeline reports of {0}: nobody answers them")]
+    Unanswered(Protocol),
+    /// A protocol over UDP, and no target for datagrams.
+    #[error("cannot send {0}: no target for datagrams")]
+    NoTarget(Protocol),
     /// A rate or speed that is no positive number.
     #[error(
         "cannot report {rate} times a second at {speed} times the speed: expected positive numbers"
@@ -166,11 +234,12 @@ pub struct Progress {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub seed: u64,
+    pub crew: Crew,
     pub roads: Roads,
     pub scenario: Scenario,
     pub schedule: Schedule,
     pub ledger: Ledger,
-    pub target: SocketAddr,
+    pub target: Target,
     pub answer_timeout_ms: u64,
     pub connecting: Semaphore,
     epoch: Instant,
@@ -199,16 +268,12 @@ impl Fleet {
     /// # Errors
     /// When the options make no fleet or the ledger's file cannot be made.
     pub async fn start(roads: Roads, options: Options) -> Result<Fleet, FleetError> {
-        if options.devices == 0 || options.devices > DEVICES_MAX {
-            return Err(FleetError::Devices(options.devices));
+        if let Some(refusal) = options.refusal() {
+            return Err(refusal);
         }
-        if let Pace::Clock { rate, speed } = options.pace
-            && !(rate > 0.0 && rate.is_finite() && speed > 0.0 && speed.is_finite())
-        {
-            return Err(FleetError::Pace { rate, speed });
-        }
+        let crew = Crew::new(options.devices, &options.protocols);
         let scenario = Scenario::new(options.seed, options.devices, options.sos_every_s, &roads);
-        let ledger = Ledger::new(options.devices, scenario.rules().clone());
+        let ledger = Ledger::of(crew.clone(), scenario.rules().clone());
         if let Some(path) = &options.ledger {
             let failed = |cause| FleetError::Ledger {
                 path: path.clone(),
@@ -219,9 +284,10 @@ impl Fleet {
         let mut tasks = JoinSet::new();
         watch_ends(&options, &ledger, &mut tasks).await?;
         let (started, start_s) = next_second();
-        let wanted = options.wanted();
+        let wanted = options.wanted(&crew, &scenario);
         let shared = Arc::new(Shared {
             seed: options.seed,
+            crew,
             roads,
             scenario,
             schedule: Schedule::new(
@@ -302,11 +368,11 @@ impl Fleet {
         self.shared.stopped.get_or_init(Instant::now);
     }
 
-    /// Whether everything made is answered, and everything that must be delivered is.
+    /// Whether everything made is sent and answered as far as it must be, and everything that must be delivered is.
     pub fn settled(&self) -> bool {
         let counts = self.shared.ledger.counts();
         let made = self.shared.made.load(Ordering::Relaxed);
-        let answered = counts.sent == made && counts.answered == made;
+        let answered = counts.sent == made && counts.answered == counts.kept;
         answered && (!self.wanted.alarms || self.shared.ledger.outstanding() == 0)
     }
 
@@ -335,6 +401,8 @@ impl Fleet {
         if self.lasted() < SHOW {
             // Stopped before everything could happen.
             wanted.kinds.clear();
+            let protocols = wanted.protocols.iter_mut();
+            protocols.for_each(|(_, kinds)| kinds.clear());
         }
         checker::check(self.ledger(), self.traced(), &wanted)
     }
@@ -351,11 +419,13 @@ impl Fleet {
         self.traces.as_ref().map_or(0, count)
     }
 
-    /// Whether traces of all delivered alarms and all positions have come.
+    /// Whether traces of all delivered alarms and all positions have come, with the alarms of those positions that
+    /// nobody answered.
     fn tail_came(&self) -> bool {
         let counts = self.shared.ledger.counts();
         let tracks = !self.wanted.tracks || counts.tracked == counts.sent;
-        tracks && (!self.wanted.traces || self.traced() as u64 >= counts.delivered)
+        let alarms = !self.wanted.alarms || self.shared.ledger.outstanding() == 0;
+        tracks && alarms && (!self.wanted.traces || self.traced() as u64 >= counts.delivered)
     }
 }
 
@@ -460,11 +530,12 @@ fn enter_seen(
                 Seen::Track {
                     device,
                     time_ms,
+                    shown,
                     snapshot,
                     at,
                     ..
                 } => {
-                    ledger.tracked(&device, time_ms, at, !snapshot);
+                    ledger.tracked(&device, time_ms, &shown, at, !snapshot);
                 }
                 Seen::Alarm { payload, .. } => ledger.delivered(&payload),
                 Seen::Unreadable { .. } => ledger.unreadable(),

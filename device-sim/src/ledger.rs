@@ -17,14 +17,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use line::Line;
 use serde_json::Value;
 
+use crate::crew::Crew;
 use crate::delivery::{Delivery, Phase};
 use crate::device::{Sent, Way};
 use crate::histogram::Histogram;
+use crate::report::{Report, Shown};
 use crate::truth::{Episode, Judge, Mark, Rules, What};
 
-/// Phone number of the first device; the others follow.
-pub const FIRST_PHONE: u64 = 13_900_000_000;
-/// Answered reports that are kept for each device while a subscriber may still be told of them.
+/// Answered reports that are remembered for each device while a subscriber may still be told of them.
 const ANSWERED_KEPT_MAX: usize = 64;
 /// Reports out of order within this time are one disturbance, ms.
 const DISTURBANCE_MS: i64 = 10_000;
@@ -43,6 +43,8 @@ pub struct Ledger {
 pub struct Counts {
     /// Reports sent at least once.
     pub sent: u64,
+    /// Of those, how many the device keeps until they are answered.
+    pub kept: u64,
     /// Reports answered.
     pub answered: u64,
     /// Reports sent again, by any way.
@@ -51,6 +53,8 @@ pub struct Counts {
     pub refused: u64,
     /// Reports seen by the stream's subscriber.
     pub tracked: u64,
+    /// Of those, how many were shown another place, speed or course than was sent.
+    pub misplaced: u64,
     /// Raises and clears that reports so far mean.
     pub expected: u64,
     /// Different alarms that came in by MQTT.
@@ -83,6 +87,9 @@ pub(crate) struct Stray {
 #[derive(Debug)]
 pub(crate) struct Book {
     pub rules: Rules,
+    pub crew: Crew,
+    /// By the turns of the crew's protocols.
+    pub tallies: Vec<Tally>,
     pub accounts: Vec<Account>,
     pub episodes: Vec<Episode>,
     /// Delivered phases of each episode: raise, clear.
@@ -96,10 +103,21 @@ pub(crate) struct Book {
     pub state_lost: Vec<i64>,
     pub counts: Counts,
     pub latency: Histogram,
+    /// The first report that was shown otherwise than it was sent.
+    pub misplaced: Option<(u32, Report, Shown)>,
     file: Option<File>,
     /// Why the file is not complete.
     pub file_error: Option<String>,
     text: String,
+}
+
+/// What became of the reports of one protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub sent: u64,
+    pub kept: u64,
+    pub answered: u64,
+    pub tracked: u64,
 }
 
 /// One device's part.
@@ -108,8 +126,12 @@ pub(crate) struct Account {
     /// Number of the first entry; all before it are answered.
     first: u32,
     entries: VecDeque<Entry>,
+    /// Time of the newest report, UTC ms.
+    newest_ms: Option<i64>,
+    /// Numbers of reports that nobody was to answer and nobody was told of, as far as they are forgotten.
+    untold: Vec<u32>,
     judge: Judge,
-    /// First and last time of reports in a row that may have reached the runtime out of order, UTC ms.
+    /// First and last time of reports in a row that may have reached the runtime out of order or not at all, UTC ms.
     disturbed: Vec<(i64, i64)>,
     /// Newest place in the journal by journal.
     last_seq: Option<(String, u64)>,
@@ -117,18 +139,37 @@ pub(crate) struct Account {
 
 #[derive(Debug)]
 struct Entry {
-    time_s: u32,
+    report: Report,
     sent_ns: u64,
+    kept: bool,
     answered: bool,
     tracked: bool,
 }
 
+impl Entry {
+    /// Whether nothing can happen any more that decides whether the runtime must have had it.
+    fn is_settled(&self) -> bool {
+        self.answered || !self.kept
+    }
+}
+
 impl Ledger {
-    /// An empty ledger of so many devices, judged by these rules.
+    /// An empty ledger of so many devices of JT/T 808, judged by these rules.
     pub fn new(devices: u32, rules: Rules) -> Ledger {
-        let accounts = (0..devices).map(|_| Account::default()).collect();
+        Ledger::of(Crew::new(devices, &[]), rules)
+    }
+
+    /// An empty ledger of these devices, judged by these rules.
+    pub fn of(crew: Crew, rules: Rules) -> Ledger {
+        let account = |device| Account {
+            judge: Judge::new(crew.protocol(device).vocabulary().lasting),
+            ..Account::default()
+        };
+        let accounts = (0..crew.devices()).map(account).collect();
         let book = Book {
             rules,
+            tallies: vec![Tally::default(); crew.protocols().len()],
+            crew,
             accounts,
             episodes: Vec::new(),
             seen: Vec::new(),
@@ -139,6 +180,7 @@ impl Ledger {
             state_lost: Vec::new(),
             counts: Counts::default(),
             latency: Histogram::default(),
+            misplaced: None,
             file: None,
             file_error: None,
             text: String::new(),
@@ -163,7 +205,16 @@ impl Ledger {
     /// # Errors
     /// When the file cannot be read, or a line in its middle is not one of a ledger.
     pub fn load(path: &Path, devices: u32, rules: Rules) -> io::Result<Ledger> {
-        let ledger = Ledger::new(devices, rules);
+        Ledger::load_of(path, Crew::new(devices, &[]), rules)
+    }
+
+    /// As [`Ledger::load`], of these devices.
+    ///
+    /// # Errors
+    /// As [`Ledger::load`].
+    pub fn load_of(path: &Path, crew: Crew, rules: Rules) -> io::Result<Ledger> {
+        let devices = crew.devices();
+        let ledger = Ledger::of(crew, rules);
         let mut reader = io::BufReader::new(File::open(path)?);
         let (mut text, mut number) = (String::new(), 0);
         while reader.read_line(&mut text)? > 0 {
@@ -206,17 +257,25 @@ impl Ledger {
         book.flush();
     }
 
+    /// Enters that the connection of a device was cut, whose protocol does not answer everything: its last reports may
+    /// be lost.
+    pub fn cut(&self, device: u32) {
+        let mut book = self.open();
+        book.append(Line::Cut { device }, 0);
+        book.flush();
+    }
+
     /// Counts answers that said no.
     pub fn refused(&self, count: u32) {
         self.open().counts.refused += u64::from(count);
     }
 
-    /// Enters a position that the stream's subscriber saw; `news`: pushed just now, not part of a snapshot, so that
-    /// its latency counts.
-    pub fn tracked(&self, device: &str, time_ms: i64, at: Instant, news: bool) {
+    /// Enters a position that the stream's subscriber saw, as it was shown; `news`: pushed just now, not part of a
+    /// snapshot, so that its latency counts.
+    pub fn tracked(&self, device: &str, time_ms: i64, shown: &Shown, at: Instant, news: bool) {
         let (mut book, ns) = (self.open(), self.since(at));
         if let Some(device) = book.device(device) {
-            book.track(device, time_ms, news.then_some(ns));
+            book.track(device, time_ms, shown, news.then_some(ns));
         }
     }
 
@@ -250,7 +309,7 @@ impl Ledger {
         self.open().guests_from = phone;
     }
 
-    /// Reports sent at least `since` ago and not answered.
+    /// Reports sent at least `since` ago that must be answered and are not.
     pub fn unanswered(&self, since: Duration) -> Unanswered {
         let (book, now_ns) = (self.open(), self.since(Instant::now()));
         let marks = book.episodes.iter().flat_map(|episode| {
@@ -261,7 +320,7 @@ impl Ledger {
         let mut found = Unanswered::default();
         for (device, account) in (0..).zip(&book.accounts) {
             for (number, entry) in (account.first..).zip(&account.entries) {
-                if entry.answered || entry.sent_ns + since.as_nanos() as u64 > now_ns {
+                if entry.is_settled() || entry.sent_ns + since.as_nanos() as u64 > now_ns {
                     continue;
                 }
                 match deciding.contains(&(device, number)) {
@@ -278,7 +337,7 @@ impl Ledger {
         self.open().counts
     }
 
-    /// Count of alarms that answered reports mean and that have not come yet.
+    /// Count of alarms that must have come and have not yet.
     pub fn outstanding(&self) -> usize {
         let book = self.open();
         book.expected().filter(|(_, _, seen)| !seen).count()
@@ -303,19 +362,19 @@ impl Ledger {
 impl Book {
     /// Index of a device by its id.
     pub fn device(&self, id: &str) -> Option<u32> {
-        let phone: u64 = id.parse().ok()?;
-        let index = phone.checked_sub(FIRST_PHONE)?;
-        (index < self.accounts.len() as u64).then_some(index as u32)
+        self.crew.device(id)
     }
 
-    /// Every raise and clear that an answered report means: episode, phase, and whether it came.
+    /// Every raise and clear that must come: episode, phase, and whether it came. A report that was answered means it;
+    /// so does one that nobody was to answer, if the runtime is known to have had it: its position was pushed, or the
+    /// alarm itself came.
     pub fn expected(&self) -> impl Iterator<Item = (&Episode, Phase, bool)> {
         let both = self.episodes.iter().zip(&self.seen);
         both.flat_map(move |(episode, seen)| {
-            let raise = self.is_answered(episode.device, episode.raised);
+            let raise = self.was_had(episode.device, episode.raised, seen[0]);
             let clear = episode
                 .cleared
-                .is_some_and(|mark| self.is_answered(episode.device, mark));
+                .is_some_and(|mark| self.was_had(episode.device, mark, seen[1]));
             let raise = raise.then_some((episode, Phase::Raise, seen[0]));
             raise
                 .into_iter()
@@ -323,15 +382,17 @@ impl Book {
         })
     }
 
-    fn is_answered(&self, device: u32, mark: Mark) -> bool {
+    /// Whether the runtime is known to have had a report. `seen`: the alarm that it means came.
+    fn was_had(&self, device: u32, mark: Mark, seen: bool) -> bool {
         let account = &self.accounts[device as usize];
         let Some(at) = mark.number.checked_sub(account.first) else {
-            return true;
+            return seen || account.untold.binary_search(&mark.number).is_err();
         };
-        account
-            .entries
-            .get(at as usize)
-            .is_some_and(|entry| entry.answered)
+        let entry = account.entries.get(at as usize);
+        entry.is_some_and(|entry| match entry.kept {
+            true => entry.answered,
+            false => entry.tracked || seen,
+        })
     }
 
     /// Whether the runtime may have seen reports of a device between two times out of order or without its state, so
@@ -365,6 +426,12 @@ impl Book {
         match line {
             Line::Sent { device, sent } => self.enter_sent(device, sent, ns),
             Line::Answered { device, number } => self.enter_answered(device, number),
+            Line::Cut { device } => {
+                let account = &mut self.accounts[device as usize];
+                if let Some(time_ms) = account.newest_ms {
+                    account.disturb(time_ms);
+                }
+            }
             Line::Delivered(delivery) => self.enter_delivered(delivery),
             Line::StateLost(time_ms) => self.state_lost.push(time_ms),
         }
@@ -380,13 +447,21 @@ impl Book {
             self.counts.resent += 1;
             return;
         }
+        account.newest_ms = Some(time_ms);
         account.entries.push_back(Entry {
-            time_s: sent.report.time_s,
+            report: sent.report,
             sent_ns,
+            kept: sent.kept,
             answered: false,
             tracked: false,
         });
-        self.counts.sent += 1;
+        let tally = &mut self.tallies[self.crew.turn(device)];
+        for count in [&mut self.counts.sent, &mut tally.sent] {
+            *count += 1;
+        }
+        for count in [&mut self.counts.kept, &mut tally.kept] {
+            *count += u64::from(sent.kept);
+        }
         let before = self.episodes.len();
         let (judge, episodes) = (&mut account.judge, &mut self.episodes);
         let cleared = judge.feed(&self.rules, device, sent.number, &sent.report, episodes);
@@ -405,21 +480,28 @@ impl Book {
         if let Some(entry) = entry.filter(|entry| !entry.answered) {
             entry.answered = true;
             self.counts.answered += 1;
+            self.tallies[self.crew.turn(device)].answered += 1;
         }
         account.forget();
     }
 
-    fn track(&mut self, device: u32, time_ms: i64, ns: Option<u64>) {
+    fn track(&mut self, device: u32, time_ms: i64, shown: &Shown, ns: Option<u64>) {
         let account = &mut self.accounts[device as usize];
         let at = account
             .entries
-            .partition_point(|e| i64::from(e.time_s) * 1000 < time_ms);
+            .partition_point(|e| e.report.time_ms() < time_ms);
         let Some(entry) = account.entries.get_mut(at) else {
             return;
         };
-        if i64::from(entry.time_s) * 1000 == time_ms && !entry.tracked {
+        if entry.report.time_ms() == time_ms && !entry.tracked {
             entry.tracked = true;
+            if !entry.report.is_shown_by(shown) {
+                self.counts.misplaced += 1;
+                let sent = entry.report;
+                self.misplaced.get_or_insert((device, sent, *shown));
+            }
             self.counts.tracked += 1;
+            self.tallies[self.crew.turn(device)].tracked += 1;
             if let Some(ns) = ns {
                 self.latency.add(ns.saturating_sub(entry.sent_ns) / 1000);
             }
@@ -485,9 +567,12 @@ impl Account {
     /// Forgets the oldest entries that nothing more is expected of.
     fn forget(&mut self) {
         while let Some(oldest) = self.entries.front() {
-            let kept = self.entries.len() <= ANSWERED_KEPT_MAX;
-            if !oldest.answered || (kept && !oldest.tracked) {
+            let few = self.entries.len() <= ANSWERED_KEPT_MAX;
+            if !oldest.is_settled() || (few && !oldest.tracked) {
                 return;
+            }
+            if !oldest.kept && !oldest.tracked {
+                self.untold.push(self.first);
             }
             self.entries.pop_front();
             self.first += 1;

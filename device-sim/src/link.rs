@@ -1,21 +1,24 @@
-//! A device's connection: carries out what its session says, over TCP, for as long as the run lasts.
+//! A device's connection: carries out what its session says, over TCP or UDP, for as long as the run lasts.
 //!
 //! Promises that the ledger knows a report before its bytes leave. Sometimes a message is cut into two segments with
-//! a pause between, as mobile networks do.
+//! a pause between, as mobile networks do. Over UDP each message is a datagram of its own.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use crate::crew::{Carrier, Target};
 use crate::device::HangUp;
 use crate::fleet::Shared;
+use crate::teltonika;
 use crate::unit::Unit;
 
 /// A connection that takes longer to come about is given up.
@@ -52,16 +55,15 @@ impl From<HangUp> for End {
 pub(crate) async fn serve(shared: Arc<Shared>, index: u32, after: Duration) {
     sleep(after).await;
     let mut unit = Unit::new(&shared, index);
+    let carrier = shared.crew.protocol(index).carrier();
     loop {
         let connected = {
             let _permit = shared.connecting.acquire().await;
-            timeout(CONNECT, TcpStream::connect(shared.target)).await
+            timeout(CONNECT, Wire::connect(carrier, shared.target)).await
         };
-        if let Ok(Ok(stream)) = connected
-            && stream.set_nodelay(true).is_ok()
-        {
+        if let Ok(Ok(wire)) = connected {
             let mut link = Link {
-                stream,
+                wire,
                 shared: &shared,
                 unit: &mut unit,
                 hold: None,
@@ -74,8 +76,63 @@ pub(crate) async fn serve(shared: Arc<Shared>, index: u32, after: Duration) {
     }
 }
 
+/// What a device is connected by.
+enum Wire {
+    Stream(TcpStream),
+    Datagrams(UdpSocket),
+}
+
+impl Wire {
+    async fn connect(carrier: Carrier, target: Target) -> io::Result<Wire> {
+        match (carrier, target.udp) {
+            (Carrier::Tcp, _) => {
+                let stream = TcpStream::connect(target.tcp).await?;
+                stream.set_nodelay(true)?;
+                Ok(Wire::Stream(stream))
+            }
+            (Carrier::Udp, Some(target)) => {
+                let any: IpAddr = match target {
+                    SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                    SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+                };
+                let socket = UdpSocket::bind((any, 0)).await?;
+                socket.connect(target).await?;
+                Ok(Wire::Datagrams(socket))
+            }
+            (Carrier::Udp, None) => Err(ErrorKind::AddrNotAvailable.into()),
+        }
+    }
+
+    /// Whether a message may be cut in two.
+    fn cuts(&self) -> bool {
+        matches!(self, Wire::Stream(_))
+    }
+
+    /// Writes what it can take at once.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Wire::Stream(stream) => stream.try_write(bytes),
+            Wire::Datagrams(socket) => socket.try_send(&bytes[..teltonika::datagram_bytes(bytes)]),
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Wire::Stream(stream) => Pin::new(stream).poll_read(cx, to),
+            Wire::Datagrams(socket) => socket.poll_recv(cx, to),
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Wire::Stream(stream) => stream.poll_write_ready(cx),
+            Wire::Datagrams(socket) => socket.poll_send_ready(cx),
+        }
+    }
+}
+
 struct Link<'a> {
-    stream: TcpStream,
+    wire: Wire,
     shared: &'a Shared,
     unit: &'a mut Unit,
     /// The second half of a cut message must not leave before.
@@ -118,6 +175,7 @@ impl Link<'_> {
         let mut end = bytes.len();
         if end > 1
             && !halved
+            && self.wire.cuts()
             && self.shared.schedule.paced()
             && self.unit.random.one_in(SPLIT_ONE_IN)
         {
@@ -127,7 +185,7 @@ impl Link<'_> {
         }
         let mut start = 0;
         while start < end {
-            match self.stream.try_write(&bytes[start..end]) {
+            match self.wire.try_write(&bytes[start..end]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => start += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -147,7 +205,7 @@ impl Link<'_> {
         let mut room = [0; READ_BYTES];
         loop {
             let mut buffer = ReadBuf::new(&mut room);
-            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+            match self.wire.poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                     return Poll::Ready(Err(End::Gone));
                 }
@@ -158,7 +216,7 @@ impl Link<'_> {
             woken = true;
         }
         if self.hold.is_none() && !self.unit.out.bytes.is_empty() {
-            woken |= self.stream.poll_write_ready(context).is_ready();
+            woken |= self.wire.poll_write_ready(context).is_ready();
         }
         woken |= timer.poll(context).is_ready();
         match woken {

@@ -23,6 +23,8 @@ pub const ROADS_FILE: &str = "roads.json";
 pub const CONFIG_FILE: &str = "scenario.toml";
 /// Kinds of alarm that a run of at least [`SHOW_S`] seconds has.
 pub const KINDS: [&str; 4] = ["sos", "power_cut", "overspeed", "geofence"];
+/// Of those, the ones that follow from the course alone.
+pub const COURSE_KINDS: [&str; 2] = ["overspeed", "geofence"];
 /// Seconds in which the first cycle shows everything.
 pub const SHOW_S: u32 = 16;
 
@@ -108,6 +110,15 @@ impl Scenario {
     /// The rules that the runtime must be given.
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// Kinds of device alarm that a device states in a run of at least [`SHOW_S`] seconds, if it can say the bits of
+    /// `said`.
+    pub fn stated(&self, device: u32, said: u32) -> impl Iterator<Item = &'static str> {
+        let parts = [(0, alarm::SOS), (1, alarm::POWER_CUT)].into_iter();
+        let own =
+            parts.filter(move |&(role, bit)| self.plays(device, role) && said >> bit & 1 == 1);
+        own.map(|(_, bit)| alarm::BITS[usize::from(bit)].0)
     }
 
     /// Where a device's vehicle begins. The stars of the first cycle begin on the fast road.
@@ -240,10 +251,13 @@ impl Scenario {
 impl Report {
     /// Moves the speed off the two values at which a rule's rounding, not its meaning, would decide: the limit and
     /// the limit less the hysteresis, which other units cannot hold exactly.
-    pub fn clear_of(mut self, rules: &Rules) -> Report {
+    /// It moves by `step_dkmh`, the step in which speeds are reported.
+    pub fn clear_of(mut self, rules: &Rules, step_dkmh: u16) -> Report {
         if let Some(rule) = &rules.overspeed {
             let edges = [rule.limit_dkmh, rule.limit_dkmh - rule.hysteresis_dkmh];
-            self.speed_dkmh += u16::from(edges.contains(&self.speed_dkmh));
+            if edges.contains(&self.speed_dkmh) {
+                self.speed_dkmh += step_dkmh;
+            }
         }
         self
     }
@@ -365,7 +379,7 @@ mod tests {
                 let moment = scenario.moment(device, second, &mut part);
                 let alarms = moment.pressed | moment.held;
                 let report = vehicle.report(roads, 1_000 + second, alarms);
-                let report = report.clear_of(scenario.rules());
+                let report = report.clear_of(scenario.rules(), 1);
                 judge.feed(scenario.rules(), device, second, &report, &mut episodes);
                 vehicle.step(roads, moment.manner);
             }
@@ -453,7 +467,7 @@ mod tests {
                 speed_dkmh,
                 ..Report::default()
             };
-            assert_eq!(report.clear_of(scenario.rules()).speed_dkmh, reported);
+            assert_eq!(report.clear_of(scenario.rules(), 1).speed_dkmh, reported);
         }
     }
 }

@@ -6,6 +6,8 @@ mod stream;
 
 use std::time::{Duration, Instant};
 
+use crate::report::Shown;
+
 pub use alarms::{UrlError, alarms};
 pub use stream::stream;
 
@@ -21,6 +23,8 @@ pub enum Seen {
         device: String,
         /// UTC of the fix, milliseconds since 1970.
         time_ms: i64,
+        /// Where, and how fast.
+        shown: Shown,
         /// Updates of this vehicle that were skipped before it.
         conflated: u64,
         /// Part of the snapshot at the start of a connection, not news.

@@ -4,7 +4,7 @@
 //! once, in the order of their times, and works on the whole numbers that were sent. It knows nothing of delivery:
 //! what must have arrived is for [`crate::checker`] to say.
 
-use crate::alarm::{BITS, Life};
+use crate::alarm::{BITS, MOMENTARY};
 use crate::report::Report;
 
 /// Radius of the earth by which distances are measured, metres.
@@ -121,8 +121,10 @@ pub struct Episode {
 }
 
 /// What one device's reports have led to so far. Episodes are named by their index in the caller's list.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Judge {
+    /// Bits that are stated for as long as they last; the others are never cleared.
+    lasting: u32,
     word: u32,
     /// Open episodes of set bits.
     bits: Vec<(u8, usize)>,
@@ -140,7 +142,25 @@ enum Speed {
     Raised(usize),
 }
 
+impl Default for Judge {
+    /// By the lives of JT/T 808.
+    fn default() -> Judge {
+        Judge::new(!MOMENTARY)
+    }
+}
+
 impl Judge {
+    /// Of a device that states these bits for as long as they last.
+    pub fn new(lasting: u32) -> Judge {
+        Judge {
+            lasting,
+            word: 0,
+            bits: Vec::new(),
+            speed: Speed::default(),
+            inside: Vec::new(),
+        }
+    }
+
     /// Takes a device's next report; what begins is added to `episodes`, what ends is changed there. Returns how many
     /// ended so that a clear is due.
     pub fn feed(
@@ -201,6 +221,7 @@ impl Judge {
         mark: Mark,
         episodes: &mut [Episode],
     ) -> usize {
+        let lasting = self.lasting;
         let mut ended = 0;
         let mut clear = |episode: &mut Episode| {
             episode.cleared = Some(mark);
@@ -210,7 +231,7 @@ impl Judge {
             let set = report.alarms & 1 << bit != 0;
             if set {
                 episodes[index].last_ms = mark.time_ms;
-            } else if BITS[usize::from(bit)].1 == Life::Held {
+            } else if lasting & 1 << bit != 0 {
                 clear(&mut episodes[index]);
             }
             set
@@ -326,6 +347,20 @@ mod tests {
             (What::Device(SOS), 101, 101, None),
         ];
         assert_eq!(seconds(&found), expected);
+    }
+
+    #[test]
+    fn bit_that_a_device_states_as_an_event_never_clears() {
+        let (mut judge, mut episodes) = (Judge::new(0), Vec::new());
+        for (n, alarms) in [1 << POWER_CUT, 0].into_iter().enumerate() {
+            let report = Report {
+                alarms,
+                ..Report::default()
+            };
+            let ended = judge.feed(&rules(), 0, n as u32, &report, &mut episodes);
+            assert_eq!(ended, 0);
+        }
+        assert_eq!(episodes[0].cleared, None);
     }
 
     #[test]

@@ -6,9 +6,8 @@
 use tokio::time::Instant;
 
 use crate::device::{HangUp, Output, STORED_REPORTS_MAX, Session};
+use crate::dialect;
 use crate::fleet::Shared;
-use crate::jt808::{Edition, Terminal};
-use crate::ledger::FIRST_PHONE;
 use crate::random::Random;
 use crate::scenario::{Moment, Part};
 use crate::vehicle::Vehicle;
@@ -44,16 +43,15 @@ impl Unit {
         let mut random = stream(1);
         let start = shared.scenario.start(index, &shared.roads, &mut random);
         let errand = index % ERRAND_ONE_IN == ERRAND_ONE_IN - 1;
-        let editions = [Edition::Y2013, Edition::Y2019, Edition::Y2011];
-        let terminal = Terminal {
-            edition: editions[index as usize % editions.len()],
-            phone: FIRST_PHONE + u64::from(index),
-        };
+        let crew = &shared.crew;
+        let protocol = crew.protocol(index);
+        let dialect = dialect::open(protocol, &crew.id(index), crew.rank(index));
+        let vocabulary = protocol.vocabulary();
         let mut part = Part::default();
         let moment = shared.scenario.moment(index, 0, &mut part);
         Unit {
             index,
-            session: Session::new(terminal, shared.answer_timeout_ms, stream(2)),
+            session: Session::new(dialect, vocabulary, shared.answer_timeout_ms, stream(2)),
             vehicle: Vehicle::new(&shared.roads, &start, errand, random),
             part,
             begun: false,
@@ -77,6 +75,9 @@ impl Unit {
     /// The connection is gone. Returns the pause before the next try, ms.
     pub(crate) fn disconnected(&mut self, shared: &Shared) -> u64 {
         self.out.bytes = Vec::new();
+        if self.session.online() && !shared.crew.protocol(self.index).answers(0) {
+            shared.ledger.cut(self.index);
+        }
         let pause = self.session.disconnected();
         self.count_online(shared);
         pause
@@ -165,10 +166,11 @@ impl Unit {
             self.moment = shared.scenario.moment(self.index, at, &mut self.part);
             pressed |= self.moment.pressed;
         }
-        let alarms = self.session.press(pressed) | self.moment.held;
+        let alarms = self.session.alarms(pressed, self.moment.held);
         let time_s = shared.schedule.time_s(second);
         let report = self.vehicle.report(&shared.roads, time_s, alarms);
-        let report = report.clear_of(shared.scenario.rules());
+        let (report, step_dkmh) = shared.crew.protocol(self.index).round(report);
+        let report = report.clear_of(shared.scenario.rules(), step_dkmh);
         shared.made();
         self.session
             .report(self.number, report, shared.now_ms(now), &mut self.out);

@@ -52,6 +52,7 @@ fn summary(config: &Config) -> String {
         .iter()
         .map(|sensor| match &sensor.input {
             Input::Tcp { listen, .. } => format!("{} (tcp {listen})", sensor.name),
+            Input::Udp { listen, .. } => format!("{} (udp {listen})", sensor.name),
             Input::File { path, .. } => format!("{} (file {path})", sensor.name),
         })
         .collect();

@@ -69,12 +69,13 @@ enum LineError {
     Rejected(#[from] Reject),
 }
 
-/// Decodes `input` line by line until it ends.
+/// Decodes `input` line by line until it ends; `lenient`: also what has a wrong checksum.
 ///
 /// # Errors
 /// An unknown protocol, or input or output that fails; a line that cannot be read is a result like any other.
 pub fn run(
     protocol_name: &str,
+    lenient: bool,
     mut input: impl BufRead,
     mut output: impl Write,
 ) -> Result<(), DecodeError> {
@@ -82,6 +83,7 @@ pub fn run(
         .ok_or_else(|| DecodeError::Protocol(protocol_name.to_owned()))?;
     let settings = Settings {
         recorded: true,
+        lenient,
         ..Settings::default()
     };
     let mut session = Session::per_message(protocol, &settings);

@@ -28,6 +28,11 @@ const DEVICES_MAX: i64 = 20_000;
 /// Longest run that ends by itself.
 const LENGTH_MS_MAX: u64 = 24 * 3_600_000;
 const READY_POLL: Duration = Duration::from_millis(10);
+/// What the simulator speaks. The first is what it speaks when nothing is said.
+const PROTOCOLS: [&str; 7] = [JT808, "teltonika", UDP, "gt06", "h02", "osmand", "nmea"];
+const JT808: &str = "jt808";
+/// The one that comes in datagrams; all others share a port.
+const UDP: &str = "teltonika-udp";
 const SITE: &str = "demo";
 const NODE: &str = "edge1";
 
@@ -37,6 +42,7 @@ const NODE: &str = "edge1";
 Examples:
   ringway demo                                   until Ctrl-C
   ringway demo --for 20s --devices 200 --json    ends by itself; the last line is the verdict
+  ringway demo --protocols all                   devices of every protocol that the simulator speaks
   ringway demo --roads monaco.json               drive on other roads
 
 Exit code 0 only if every alarm that had to be raised was delivered, and none that had not.")]
@@ -47,6 +53,10 @@ pub struct Demo {
     /// Devices in the fleet
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=DEVICES_MAX))]
     devices: u32,
+    /// What the devices speak, in turn: jt808, teltonika, teltonika-udp, gt06, h02, osmand, nmea, set apart by
+    /// commas, or all
+    #[arg(long, value_name = "NAMES", default_value = JT808, value_parser = Spoken::parse)]
+    protocols: Spoken,
     /// Seed of the town, the fleet and what happens
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -66,6 +76,68 @@ fn length(text: &str) -> Result<String, String> {
     match Millis::parse(text)?.0 {
         1..=LENGTH_MS_MAX => Ok(text.to_string()),
         _ => Err("expected more than nothing and at most 24h".to_string()),
+    }
+}
+
+/// Names of protocols, each once and in the order of [`PROTOCOLS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Spoken(Vec<&'static str>);
+
+impl Spoken {
+    fn parse(text: &str) -> Result<Spoken, String> {
+        if text == "all" {
+            return Ok(Spoken(PROTOCOLS.to_vec()));
+        }
+        let stranger = text.split(',').find(|name| !PROTOCOLS.contains(name));
+        if let Some(name) = stranger {
+            let names = PROTOCOLS.join(", ");
+            return Err(format!("no protocol {name:?}; there are {names}, and all"));
+        }
+        let named = |protocol: &&str| text.split(',').any(|name| name == *protocol);
+        Ok(Spoken(PROTOCOLS.into_iter().filter(named).collect()))
+    }
+
+    /// Whether there are devices on a port for connections.
+    fn over_tcp(&self) -> bool {
+        self.0.iter().any(|&name| name != UDP)
+    }
+
+    fn over_udp(&self) -> bool {
+        self.0.contains(&UDP)
+    }
+
+    /// The sensors that they report to.
+    fn sensors(&self, devices: u32) -> String {
+        // A connection that was cut may be counted until the next look at it.
+        let connections = devices + 100;
+        let protocol = match self.0[..] {
+            [JT808] => JT808,
+            // One port for all: what a connection speaks shows in its first bytes.
+            _ => "auto",
+        };
+        let mut text = String::new();
+        if self.over_tcp() {
+            text += &format!(
+                r#"
+[[sensor]]
+name = "trackers"
+input = "tcp"
+protocol = "{protocol}"
+listen = "127.0.0.1:0"
+connections_max = {connections}
+"#
+            );
+        }
+        if self.over_udp() {
+            text += r#"
+[[sensor]]
+name = "trackers-udp"
+input = "udp"
+protocol = "teltonika"
+listen = "127.0.0.1:0"
+"#;
+        }
+        text
     }
 }
 
@@ -100,6 +172,12 @@ enum DemoError {
 
 /// Runs the demo; the exit code is 1 if the verdict is not ok.
 pub fn run(demo: &Demo) -> i32 {
+    let protocols = demo.protocols.0.len();
+    if (demo.devices as usize) < protocols {
+        let devices = demo.devices;
+        eprintln!("ringway: cannot spread {devices} devices over {protocols} protocols");
+        return exit::USAGE;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -146,7 +224,7 @@ async fn demonstrate(demo: &Demo) -> Result<bool, DemoError> {
         &mut fleet_command(demo, &simulator, &folder.path),
     )?;
     let collector = fleet.text("otlp").await?;
-    let config = write_config(&folder.path, demo.devices, &broker_url, &collector)?;
+    let config = write_config(&folder.path, demo, &broker_url, &collector)?;
     let mut node = Part::start(
         "the node",
         Command::new(&own).arg("run").arg("--config").arg(config),
@@ -154,6 +232,10 @@ async fn demonstrate(demo: &Demo) -> Result<bool, DemoError> {
     let report = node.ready(&folder.path.join("state")).await?;
 
     let address = |name: &str| report.listeners.get(name).cloned().unwrap_or_default();
+    let (tcp, udp) = (address("sensor:trackers"), address("sensor:trackers-udp"));
+    let mut ports = Vec::new();
+    ports.extend(demo.protocols.over_tcp().then(|| tcp.clone()));
+    ports.extend(demo.protocols.over_udp().then(|| format!("{udp} (UDP)")));
     let mut say: Box<dyn Write> = if demo.json {
         Box::new(io::stderr())
     } else {
@@ -165,12 +247,13 @@ async fn demonstrate(demo: &Demo) -> Result<bool, DemoError> {
         address("dispatcher"),
         address("observer"),
         demo.devices,
-        address("sensor:trackers"),
+        ports.join(" and "),
         demo.r#for.as_deref().unwrap_or("Ctrl-C"),
     );
     told.map_err(|e| DemoError::Io("write to standard output", e))?;
     let targets = json!({
-        "jt808": address("sensor:trackers"),
+        "tcp": demo.protocols.over_tcp().then_some(tcp),
+        "udp": demo.protocols.over_udp().then_some(udp),
         "stream": format!("ws://{}/v1/stream", address("dispatcher")),
         "mqtt": broker_url,
         "site": SITE,
@@ -242,21 +325,41 @@ fn live_line(progress: &Value) -> String {
     let p50 = progress
         .get("p50_ms")
         .unwrap_or(&progress["latency_ms"]["p50"]);
+    let p50 = p50.as_f64().unwrap_or(0.0);
     let number = |key: &str| progress[key].as_f64().unwrap_or(0.0);
     format!(
-        "reports {:.0} answered {:.0} | tracks {:.0} p50 {:.2} ms | alarms raised {:.0} delivered {:.0}",
+        "reports {:.0} answered {:.0} | tracks {:.0} p50 {p50:.2} ms | alarms raised {:.0} delivered {:.0}",
         number("frames_sent"),
         number("frames_answered"),
         number("tracks_pushed"),
-        p50.as_f64().unwrap_or(0.0),
         number("alarms_raised"),
         number("alarms_delivered"),
     )
 }
 
+/// One line for each protocol, if there are several.
+fn protocol_lines(summary: &Value) -> String {
+    let protocols = summary["protocols"].as_object();
+    let several = protocols.filter(|protocols| protocols.len() > 1);
+    let line = |(name, share): (&String, &Value)| {
+        let number = |key: &str| share[key].as_u64().unwrap_or(0);
+        format!(
+            "{name:<14} devices {} | reports {} answered {} | tracks {} | alarms raised {} delivered {}\n",
+            number("devices"),
+            number("frames_sent"),
+            number("frames_answered"),
+            number("tracks_pushed"),
+            number("alarms_raised"),
+            number("alarms_delivered"),
+        )
+    };
+    several.into_iter().flatten().map(line).collect()
+}
+
 fn verdict(summary: &Value, ok: bool) -> String {
     format!(
-        "{}\nlost {}, invented {}, duplicates {}; complete traces {}; latency p50 {} ms, p99 {} ms, max {} ms\n{}",
+        "{}{}\nlost {}, invented {}, duplicates {}; complete traces {}; latency p50 {} ms, p99 {} ms, max {} ms\n{}",
+        protocol_lines(summary),
         live_line(summary),
         summary["lost"],
         summary["invented"],
@@ -297,6 +400,7 @@ fn fleet_command(demo: &Demo, simulator: &Path, folder: &Path) -> Command {
         .arg(folder);
     command.arg("--seed").arg(demo.seed.to_string());
     command.arg("--devices").arg(demo.devices.to_string());
+    command.arg("--protocols").arg(demo.protocols.0.join(","));
     if let Some(time) = &demo.r#for {
         let length = Millis::parse(time).expect("the command line checked it");
         command.arg("--for").arg(format!("{}ms", length.0));
@@ -307,29 +411,22 @@ fn fleet_command(demo: &Demo, simulator: &Path, folder: &Path) -> Command {
 /// Writes the node's configuration beside the scenario, which becomes its drop-in.
 fn write_config(
     folder: &Path,
-    devices: u32,
+    demo: &Demo,
     broker: &str,
     collector: &str,
 ) -> Result<PathBuf, DemoError> {
     let io = |cause| DemoError::Io("write the configuration", cause);
     let config = folder.join("ringway.toml");
     let state = folder.join("state");
-    // A connection that was cut may be counted until the next look at it.
-    let connections = devices + 100;
+    let devices = demo.devices;
+    let sensors = demo.protocols.sensors(devices);
     let text = format!(
         r#"[node]
 site = "{SITE}"
 name = "{NODE}"
 state_dir = "{}"
 devices_max = {devices}
-
-[[sensor]]
-name = "trackers"
-input = "tcp"
-protocol = "jt808"
-listen = "127.0.0.1:0"
-connections_max = {connections}
-
+{sensors}
 [dispatcher]
 listen = "127.0.0.1:0"
 roads = "roads.json"
@@ -469,5 +566,32 @@ impl Part {
         let ended = timeout(END_WAIT, self.child.wait()).await;
         let ended = ended.map_err(|_| DemoError::Silent(self.what, END_WAIT))?;
         ended.map_err(|e| DemoError::Io("wait for a part of the demo", e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_are_named_once_each_and_strangers_refused() {
+        let named = |text| Spoken::parse(text).map(|spoken| spoken.0);
+        assert_eq!(named("h02,jt808,h02"), Ok(vec!["jt808", "h02"]));
+        assert_eq!(named("all"), Ok(PROTOCOLS.to_vec()));
+        for bad in ["", "h02,", "all,h02", "tk103"] {
+            assert!(named(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sensors_are_those_that_the_protocols_need() {
+        let sensors = |text| Spoken::parse(text).unwrap().sensors(50);
+        let one = sensors("jt808");
+        assert!(one.contains("protocol = \"jt808\"\n") && !one.contains("udp"));
+        let datagrams = sensors("teltonika-udp");
+        assert!(datagrams.contains("input = \"udp\"\n") && !datagrams.contains("tcp"));
+        let all = sensors("all");
+        assert!(all.contains("protocol = \"auto\"\n") && all.contains("trackers-udp"));
+        assert!(all.contains("connections_max = 150\n"), "{all}");
     }
 }

@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 
 use super::document::{
-    DispatcherSection, Document, FenceSection, InputKind, NoSubscriber, NodeSection,
-    ObserverSection, SensorSection, TraceSection, UplinkSection,
+    DispatcherSection, Document, FenceSection, NoSubscriber, NodeSection, ObserverSection,
+    TraceSection, UplinkSection,
 };
 use super::port::Ports;
+use super::sensor::sensor;
 use super::settings::{
-    DispatcherSettings, Fence, Input, JumpRule, Node, ObserverSettings, OverspeedRule, Rules,
+    DispatcherSettings, Fence, JumpRule, Node, ObserverSettings, OverspeedRule, Rules,
     SensorSettings, TraceSettings, UplinkSettings,
 };
 use super::{Config, ConfigError};
-use crate::frame::{DEVICE_RULE, DeviceId};
+use crate::frame::DEVICE_RULE;
 
 /// Most sensors of a node: each is a process.
 pub const SENSORS_MAX: usize = 64;
@@ -53,7 +54,8 @@ impl Source {
         self.path.parent().unwrap_or(Path::new(".")).join(path)
     }
 
-    fn existing_file(&self, path: &Spanned<String>) -> Result<String, ConfigError> {
+    /// The path of a file that is there.
+    pub fn existing_file(&self, path: &Spanned<String>) -> Result<String, ConfigError> {
         let resolved = self.resolve(path.get_ref());
         match std::fs::metadata(&resolved) {
             Ok(meta) if meta.is_file() => Ok(resolved.display().to_string()),
@@ -65,7 +67,8 @@ impl Source {
         }
     }
 
-    fn name(&self, name: &Spanned<String>) -> Result<String, ConfigError> {
+    /// A name that can stand in topics and metrics.
+    pub fn name(&self, name: &Spanned<String>) -> Result<String, ConfigError> {
         let text = name.get_ref();
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(allowed) {
@@ -170,7 +173,11 @@ fn one<'a, T>(
     Ok(found)
 }
 
-fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
+/// The value, or the default where there is none.
+///
+/// # Errors
+/// When it is not within the range.
+pub fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
     source: &Source,
     value: Option<&Spanned<T>>,
     default: T,
@@ -189,109 +196,6 @@ fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
         range.end()
     );
     Err(source.error(&value.span(), reason))
-}
-
-fn sensor(
-    source: &Source,
-    section: &Spanned<SensorSection>,
-    ports: &mut Ports,
-) -> Result<SensorSettings, ConfigError> {
-    let s = section.get_ref();
-    let missing = |key: &str, why: &str| {
-        source.error(
-            &section.span(),
-            format!("sensor {:?}: {key} is missing: {why}", s.name.get_ref()),
-        )
-    };
-    let foreign = |present: bool, span: Range<usize>, key: &str, kind: &str| {
-        let reason = format!("{key} has no meaning for input = {kind:?}");
-        if present {
-            Err(source.error(&span, reason))
-        } else {
-            Ok(())
-        }
-    };
-    let span_of = |value: Option<Range<usize>>| value.unwrap_or_default();
-    let input = match s.input {
-        InputKind::Tcp => {
-            foreign(
-                s.path.is_some(),
-                span_of(s.path.as_ref().map(Spanned::span)),
-                "path",
-                "tcp",
-            )?;
-            foreign(
-                s.speed.is_some(),
-                span_of(s.speed.as_ref().map(Spanned::span)),
-                "speed",
-                "tcp",
-            )?;
-            let listen = s
-                .listen
-                .as_ref()
-                .ok_or_else(|| missing("listen", "where devices connect"))?;
-            Input::Tcp {
-                listen: ports.take(source, listen)?,
-                connections_max: in_range(source, s.connections_max.as_ref(), 12_000, 1..=60_000)?,
-                idle_ms: s.idle.map_or(600_000, |idle| idle.0),
-            }
-        }
-        InputKind::File => {
-            foreign(
-                s.listen.is_some(),
-                span_of(s.listen.as_ref().map(Spanned::span)),
-                "listen",
-                "file",
-            )?;
-            let path = s
-                .path
-                .as_ref()
-                .ok_or_else(|| missing("path", "which log to replay"))?;
-            let speed = in_range(source, s.speed.as_ref(), 1.0, 0.0..=1000.0)?;
-            Input::File {
-                path: source.existing_file(path)?,
-                speed,
-            }
-        }
-    };
-    let device = match &s.device {
-        Some(device) => {
-            let reason = || {
-                format!(
-                    "{:?} is not a device id: 1 to 31 of A-Z a-z 0-9 . _ : -",
-                    device.get_ref()
-                )
-            };
-            DeviceId::new(device.get_ref().as_bytes())
-                .ok_or_else(|| source.error(&device.span(), reason()))?;
-            Some(device.get_ref().clone())
-        }
-        None if s.protocol.is_anonymous() => {
-            let why = format!("{} does not say who reports", s.protocol.name());
-            return Err(missing("device", &why));
-        }
-        None => None,
-    };
-    let ring_slots = in_range(source, s.ring_slots.as_ref(), 8192, 64..=1 << 20)?;
-    if !ring_slots.is_power_of_two() {
-        let span = span_of(s.ring_slots.as_ref().map(Spanned::span));
-        return Err(source.error(&span, format!("{ring_slots} is not a power of two")));
-    }
-    Ok(SensorSettings {
-        name: source.name(&s.name)?,
-        input,
-        protocol: s.protocol,
-        device,
-        ack: s.ack,
-        errors_max: in_range(source, s.errors_max.as_ref(), 16, 1..=u32::MAX)?,
-        zone_minutes: match &s.zone_minutes {
-            Some(zone) => Some(in_range(source, Some(zone), 0, -720..=840)?),
-            None => None,
-        },
-        lenient: s.lenient,
-        ring_slots,
-        answers_max: in_range(source, s.answers_max.as_ref(), 16_384, 1..=1 << 20)?,
-    })
 }
 
 fn rules(sources: &[Source]) -> Result<Rules, ConfigError> {

@@ -37,7 +37,19 @@ pub struct NodeSection {
 #[serde(rename_all = "snake_case")]
 pub enum InputKind {
     Tcp,
+    Udp,
     File,
+}
+
+impl InputKind {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            InputKind::Tcp => "tcp",
+            InputKind::Udp => "udp",
+            InputKind::File => "file",
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,7 +65,8 @@ pub struct SensorSection {
     #[serde(default)]
     pub ack: Ack,
     pub connections_max: Option<Spanned<u32>>,
-    pub idle: Option<Millis>,
+    pub peers_max: Option<Spanned<u32>>,
+    pub idle: Option<Spanned<Millis>>,
     pub errors_max: Option<Spanned<u32>>,
     pub zone_minutes: Option<Spanned<i32>>,
     #[serde(default)]

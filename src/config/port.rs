@@ -7,9 +7,16 @@ use toml::Spanned;
 use super::ConfigError;
 use super::check::Source;
 
+/// What has ports of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
 /// The addresses taken so far, with where.
 #[derive(Default)]
-pub struct Ports(Vec<(SocketAddr, String)>);
+pub struct Ports(Vec<(Transport, SocketAddr, String)>);
 
 impl Ports {
     /// Takes the address that stands in a file.
@@ -19,6 +26,7 @@ impl Ports {
     pub fn take(
         &mut self,
         source: &Source,
+        transport: Transport,
         listen: &Spanned<String>,
     ) -> Result<String, ConfigError> {
         let text = listen.get_ref();
@@ -28,7 +36,7 @@ impl Ports {
             let reason = format!("{text:?} is not an address: expected ip:port");
             source.error(&listen.span(), reason)
         })?;
-        match self.enter(address, at) {
+        match self.enter(transport, address, at) {
             Ok(()) => Ok(text.clone()),
             Err(first) => {
                 let reason = format!("{address} is listened on already, at {first}");
@@ -37,7 +45,7 @@ impl Ports {
         }
     }
 
-    /// Takes the address that stands in a file, or the default of `section`.
+    /// Takes the TCP address that stands in a file, or the default of `section`.
     ///
     /// # Errors
     /// As [`Ports::take`].
@@ -49,10 +57,11 @@ impl Ports {
         section: &str,
     ) -> Result<String, ConfigError> {
         if let Some(listen) = listen {
-            return self.take(source, listen);
+            return self.take(source, Transport::Tcp, listen);
         }
         let address = default.parse().expect("a default is an address");
-        match self.enter(address, format!("the default of {section}.listen")) {
+        let at = format!("the default of {section}.listen");
+        match self.enter(Transport::Tcp, address, at) {
             Ok(()) => Ok(default.to_string()),
             Err(first) => Err(ConfigError {
                 file: source.path.clone(),
@@ -65,13 +74,19 @@ impl Ports {
     }
 
     /// Enters an address, or says where it was taken. Port 0 takes a free one each time.
-    fn enter(&mut self, address: SocketAddr, at: String) -> Result<(), String> {
-        let taken = self.0.iter().find(|(other, _)| overlap(*other, address));
-        if let Some((_, first)) = taken {
+    fn enter(
+        &mut self,
+        transport: Transport,
+        address: SocketAddr,
+        at: String,
+    ) -> Result<(), String> {
+        let mut taken = self.0.iter();
+        let taken = taken.find(|(by, other, _)| *by == transport && overlap(*other, address));
+        if let Some((_, _, first)) = taken {
             return Err(first.clone());
         }
         if address.port() != 0 {
-            self.0.push((address, at));
+            self.0.push((transport, address, at));
         }
         Ok(())
     }

@@ -36,6 +36,15 @@ pub enum Input {
         /// A connection that is silent for this long is closed.
         idle_ms: u64,
     },
+    /// Devices send datagrams.
+    Udp {
+        /// Address and port; port 0 takes a free one.
+        listen: String,
+        /// Most source addresses known at a time; a further one takes the place of the one silent for longest.
+        peers_max: u32,
+        /// A source address that is silent for this long is forgotten.
+        idle_ms: u64,
+    },
     /// A recorded log is replayed.
     File {
         /// The log.

@@ -28,6 +28,9 @@ macro_rules! keys {
         }
 
         impl AttributeKey {
+            /// Names and meanings of the standard attributes.
+            pub const STANDARD: &'static [(&'static str, &'static str)] = &[$(($name, $doc),)*];
+
             /// The name in JSON, unit last.
             pub fn name(&self) -> &str {
                 match self { $(AttributeKey::$variant => $name,)* AttributeKey::Other(name) => name }

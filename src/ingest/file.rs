@@ -160,12 +160,15 @@ impl Replay {
             let message = match self.session.next(&self.buffer[self.taken..], at) {
                 Next::Incomplete if self.read()? => continue,
                 Next::Incomplete => {
-                    self.ended = true;
-                    self.session.keep(&self.buffer[self.taken..], at);
-                    if self.session.is_within_message() {
-                        self.tally.refused(Reject::Incomplete);
+                    let message = self.session.flush();
+                    self.ended = message.is_none();
+                    if self.ended {
+                        self.session.keep(&self.buffer[self.taken..], at);
+                        if self.session.is_within_message() {
+                            self.tally.refused(Reject::Incomplete);
+                        }
                     }
-                    self.session.flush()
+                    message
                 }
                 Next::Refused { consumed, reason } => {
                     self.taken += consumed;
@@ -174,7 +177,7 @@ impl Replay {
                 }
                 Next::Message { consumed, message } => {
                     self.taken += consumed;
-                    self.tally.message();
+                    self.tally.message(message.refused);
                     Some(message)
                 }
             };

@@ -140,6 +140,12 @@ impl<K: Copy> Pending<K> {
         self.end_if_settled(ticket.0)
     }
 
+    /// The rest of a message will not be published: it ends as refused, at once if no part of it is awaited.
+    pub fn refuse(&mut self, ticket: Ticket) -> Option<Settled<K>> {
+        self.replies[ticket.0 as usize].ending = Ending::Refused;
+        self.close(ticket)
+    }
+
     /// Looks at every word in use, in the order of publication, and appends to `settled` the messages whose outcome is
     /// now known, or was waited for too long. `outcome` reads the word of an index for the message that began at a
     /// sequence.
@@ -286,6 +292,16 @@ mod tests {
             (end.to, end.ending, end.answer),
             (1, Ending::Accepted, vec![1])
         );
+    }
+
+    #[test]
+    fn a_message_of_which_the_rest_is_given_up_is_refused_whatever_becomes_of_its_parts() {
+        let mut pending = Pending::new(4);
+        let ticket = pending.open(1, vec![1]);
+        pending.published(ticket, 10, NOW_MS);
+        assert_eq!(pending.refuse(ticket), None);
+        assert_eq!(settle(&mut pending, |_, _| Outcome::Accepted), [(1, false)]);
+        assert_eq!(pending.next_index(), Some(0));
     }
 
     /// The ring between classifier and uplink was replaced under messages that waited: their words were in use for ever,

@@ -2,18 +2,22 @@
 
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use sha2::{Digest, Sha256};
 
-use super::connection::Connections;
+use super::connections::Connections;
+use super::datagrams::Datagrams;
 use super::file::Replay;
+use super::peers::Peers;
 use super::publishing::Publisher;
+use super::round::Rounds;
 use super::session::Session;
 use super::tally::Tally;
 use super::tcp::Tcp;
+use super::udp::Udp;
 use super::wake::Wake;
 use crate::config::{Input, Node, SensorSettings};
 use crate::frame::DeviceId;
@@ -42,14 +46,26 @@ pub enum IngestError {
     Input(#[from] io::Error),
 }
 
-/// Limits that hold for each connection.
+/// Limits that hold for each connection or peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Unreadable messages in a row after which a connection is closed.
+    /// Unreadable messages in a row after which a connection is closed, or a peer not read for a while.
     pub errors_max: u32,
-    /// Unanswered messages of one connection after which it is not read for a while, so that it does not use up the
-    /// words that all share.
+    /// Unanswered messages of one connection after which it is not read for a while, or further ones of a peer are
+    /// dropped, so that it does not use up the words that all share.
     pub connection_answers_max: u32,
+}
+
+impl Limits {
+    /// Most unanswered messages of a connection. Answers that do not say what they answer go out one at a time: an
+    /// immediate one must not overtake one that waits until something is safe.
+    pub fn awaiting_max(&self, in_order: bool) -> u32 {
+        if in_order {
+            1
+        } else {
+            self.connection_answers_max
+        }
+    }
 }
 
 /// What an ingest works with.
@@ -58,7 +74,7 @@ pub(super) struct Setup {
     pub node: Node,
     /// The sensor.
     pub settings: SensorSettings,
-    /// The listening socket or the open file.
+    /// The socket or the open file.
     pub input: OwnedFd,
     /// The ring to the classifier.
     pub ring: RingFds,
@@ -140,23 +156,41 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
     let producer = Producer::attach_as(&ring, &identity)?;
     let decoding = decoding(&settings, &node);
     let wake = Wake::new(control, ring.producer_bell.as_fd())?;
+    let epoll = || Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from);
+    let limits = Limits {
+        errors_max: settings.errors_max,
+        connection_answers_max: (identity.geometry.answers / 8).max(1),
+    };
     match settings.input {
         Input::Tcp {
             connections_max,
             idle_ms,
             ..
         } => {
-            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from)?;
             let listener = TcpListener::from(input);
-            let limits = Limits {
-                errors_max: settings.errors_max,
-                connection_answers_max: (identity.geometry.answers / 8).max(1),
-            };
+            let epoll = epoll()?;
+            let publisher = Publisher::new(producer, settings.ack);
+            let rounds = Rounds::new(&epoll, publisher, wake, tally)?;
             Tcp::new(
                 Connections::new(epoll, listener, connections_max, idle_ms)?,
-                Publisher::new(producer, settings.ack),
-                wake,
-                tally,
+                rounds,
+                limits,
+                settings.protocol,
+                decoding,
+            )
+            .run()
+        }
+        Input::Udp {
+            peers_max, idle_ms, ..
+        } => {
+            let epoll = epoll()?;
+            let publisher = Publisher::new(producer, settings.ack);
+            let rounds = Rounds::new(&epoll, publisher, wake, tally)?;
+            Udp::new(
+                epoll,
+                Datagrams::new(UdpSocket::from(input))?,
+                Peers::new(peers_max, idle_ms),
+                rounds,
                 limits,
                 settings.protocol,
                 decoding,

@@ -130,6 +130,16 @@ impl<K: Copy> Publisher<K> {
         Some((to, self.advance(stalled).ok()?))
     }
 
+    /// Gives up the stalled message: what of it is not published will not be, and it will not be answered.
+    pub fn give_up(&mut self) -> Published {
+        let ticket = self.stalled.take().and_then(|stalled| stalled.ticket);
+        match ticket.map(|ticket| self.pending.refuse(ticket)) {
+            // Parts of it that were published are settled like any other.
+            Some(None) => Published::Awaiting,
+            None | Some(Some(_)) => Published::Unanswered,
+        }
+    }
+
     /// Whether a message is stalled.
     pub fn stalled(&self) -> bool {
         self.stalled.is_some()

@@ -74,6 +74,11 @@ impl Session {
         }
     }
 
+    /// Whether answers do not say what they answer: they have to go out in the order of the messages.
+    pub fn answers_in_order(&self) -> bool {
+        self.protocol.answers_in_order()
+    }
+
     /// What is under construction, because the stream ended or fell silent.
     pub fn flush(&mut self) -> Option<Message> {
         self.protocol.flush()
@@ -82,6 +87,13 @@ impl Session {
     /// Whether the start of a message is kept, of which the rest is missing if nothing more comes.
     pub fn is_within_message(&self) -> bool {
         self.protocol.is_part(&self.kept)
+    }
+
+    /// Whether `left`, after which nothing more will come, is the start of a message; an error if it is.
+    pub fn is_cut_off(&mut self, left: &[u8]) -> bool {
+        let cut_off = self.protocol.is_part(left);
+        self.errors_in_a_row = self.errors_in_a_row.saturating_add(cut_off.into());
+        cut_off
     }
 
     /// Messages refused since the last good one.

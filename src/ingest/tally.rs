@@ -13,6 +13,15 @@ pub struct Tally {
     published: Figures,
 }
 
+/// Why an answer was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// It is longer than what it answers.
+    Longer,
+    /// The kernel did not take it.
+    Unsent,
+}
+
 impl Tally {
     /// Counts on `stats` for a sensor that speaks `protocol`.
     pub fn new(stats: Stats<IngestMetric>, protocol: Protocol) -> Tally {
@@ -45,6 +54,12 @@ impl Tally {
             .add(IngestMetric::ConnectionsAccepted, u64::from(count));
     }
 
+    /// Connections are not read yet for what came from there before.
+    pub fn delayed(&self, count: u32) {
+        self.stats
+            .add(IngestMetric::ConnectionsDelayed, u64::from(count));
+    }
+
     /// A connection was closed.
     pub fn closed(&self, why: Closed) {
         let metric = match why {
@@ -52,6 +67,8 @@ impl Tally {
             Closed::Idle => IngestMetric::ClosedIdle,
             Closed::Errors => IngestMetric::ClosedErrors,
             Closed::Unread => IngestMetric::ClosedUnread,
+            Closed::Refused => IngestMetric::ClosedRefused,
+            Closed::Displaced => IngestMetric::ClosedDisplaced,
             Closed::Drain => IngestMetric::ClosedDrain,
         };
         self.stats.add(metric, 1);
@@ -62,27 +79,17 @@ impl Tally {
         self.stats.add(IngestMetric::Bytes, bytes as u64);
     }
 
-    /// A message was read.
-    pub fn message(&self) {
+    /// A message was read; `refused`: sound, but not taken.
+    pub fn message(&self, refused: Option<Reject>) {
         self.stats.add(IngestMetric::Messages, 1);
+        if let Some(reason) = refused {
+            self.refused(reason);
+        }
     }
 
     /// A message, or bytes that are none, was not taken.
     pub fn refused(&self, reason: Reject) {
-        let metric = match reason {
-            Reject::Checksum => IngestMetric::RefusedChecksum,
-            Reject::Length => IngestMetric::RefusedLength,
-            Reject::TooLong => IngestMetric::RefusedTooLong,
-            Reject::Rubbish => IngestMetric::RefusedRubbish,
-            Reject::Escape => IngestMetric::RefusedEscape,
-            Reject::UnknownKind => IngestMetric::RefusedUnknownKind,
-            Reject::Device => IngestMetric::RefusedDevice,
-            Reject::Field => IngestMetric::RefusedField,
-            Reject::Encrypted => IngestMetric::RefusedEncrypted,
-            Reject::Part => IngestMetric::RefusedPart,
-            Reject::Incomplete => IngestMetric::RefusedIncomplete,
-        };
-        self.stats.add(metric, 1);
+        self.stats.add(refused_metric(reason), 1);
     }
 
     /// Reading stopped because a message found no room.
@@ -90,6 +97,42 @@ impl Tally {
         let metric = match why {
             Stall::Ring => IngestMetric::StalledRing,
             Stall::Answers => IngestMetric::StalledAnswers,
+        };
+        self.stats.add(metric, 1);
+    }
+
+    /// A message that found no room was dropped.
+    pub fn dropped(&self, why: Stall) {
+        let metric = match why {
+            Stall::Ring => IngestMetric::DroppedRing,
+            Stall::Answers => IngestMetric::DroppedAnswers,
+        };
+        self.stats.add(metric, 1);
+    }
+
+    /// A datagram came in.
+    pub fn datagram(&self) {
+        self.stats.add(IngestMetric::Datagrams, 1);
+    }
+
+    /// A datagram was dropped unread for what its sender sent before.
+    pub fn delayed_datagram(&self) {
+        self.stats.add(IngestMetric::DatagramsDelayed, 1);
+    }
+
+    /// The kernel has dropped so many datagrams, as it counts: all since the socket was made, modulo 2^32.
+    pub fn lost_datagrams(&self, count: u32) {
+        // The socket is as old as the page, whatever processes came and went.
+        let counted = self.stats.get(IngestMetric::DatagramsKernel) as u32;
+        let more = count.wrapping_sub(counted);
+        self.stats.add(IngestMetric::DatagramsKernel, more.into());
+    }
+
+    /// An answer was not sent.
+    pub fn withheld(&self, why: Withheld) {
+        let metric = match why {
+            Withheld::Longer => IngestMetric::WithheldLonger,
+            Withheld::Unsent => IngestMetric::WithheldUnsent,
         };
         self.stats.add(metric, 1);
     }
@@ -128,5 +171,39 @@ impl Tally {
     /// The process ends.
     pub fn ends(&self) {
         self.stats.set_ready(false);
+    }
+}
+
+fn refused_metric(reason: Reject) -> IngestMetric {
+    match reason {
+        Reject::Checksum => IngestMetric::RefusedChecksum,
+        Reject::Length => IngestMetric::RefusedLength,
+        Reject::TooLong => IngestMetric::RefusedTooLong,
+        Reject::Rubbish => IngestMetric::RefusedRubbish,
+        Reject::Escape => IngestMetric::RefusedEscape,
+        Reject::UnknownKind => IngestMetric::RefusedUnknownKind,
+        Reject::Device => IngestMetric::RefusedDevice,
+        Reject::Field => IngestMetric::RefusedField,
+        Reject::Encrypted => IngestMetric::RefusedEncrypted,
+        Reject::Part => IngestMetric::RefusedPart,
+        Reject::Incomplete => IngestMetric::RefusedIncomplete,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Metric;
+
+    #[test]
+    fn each_reason_has_a_counter_with_its_name() {
+        for &reason in Reject::ALL {
+            let entry = IngestMetric::TABLE[refused_metric(reason).index()];
+            assert_eq!(entry.name, "ringway_messages_refused_total");
+            assert_eq!(entry.label, Some(("reason", reason.name())));
+        }
+        let names = IngestMetric::TABLE.iter().map(|entry| entry.name);
+        let counters = names.filter(|name| *name == "ringway_messages_refused_total");
+        assert_eq!(counters.count(), Reject::ALL.len());
     }
 }

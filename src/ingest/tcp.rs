@@ -1,32 +1,22 @@
 //! The loop of an ingest whose devices connect: wait, settle answers, take in, answer.
 //!
-//! Under load it looks at its sockets at most once per [`GATHER`], because waking is what costs; the first message
-//! after a pause is taken at once. While a message is stalled no socket is read, so a full ring slows the senders down
-//! and nothing grows here; a device with very many unanswered messages is slowed down alone.
+//! While a message is stalled no socket is read, so a full ring slows the senders down and nothing grows here; a device
+//! with very many unanswered messages is slowed down alone.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::connection::{Closed, Connections, Got, Key, LISTENER};
-use super::pending::{Ending, Settled};
+use super::connection::{Closed, Got};
+use super::connections::{Connections, Key, LISTENER};
+use super::pending::Settled;
 use super::process::{IngestError, Limits};
-use super::publishing::{Outgoing, Published, Publisher};
+use super::publishing::Published;
+use super::round::{Rounds, WAKE, read_at};
 use super::session::{Next, ReadAt, Session};
-use super::tally::Tally;
-use super::wake::{self, Wake};
+use super::silence::Silences;
 use crate::protocol::{self, Message, Protocol};
-use crate::ring;
 use crate::sys::clock;
-use crate::sys::fail::{self, Point};
-
-/// Longest time for which messages wait to be taken together when there is load. The hops behind take what one round
-/// hands over, so most of the millisecond that all may take is spent here, where it saves wake-ups of all of them.
-const GATHER: Duration = Duration::from_micros(1_000 - 2 * ring::COALESCE.as_micros() as u64);
-
-/// A round with more messages than this was long enough to make up for its wake-up: the next one follows at once.
-const GATHER_MESSAGES_MAX: u32 = 64;
 
 /// Bytes that one connection gives in a round, besides what was kept of it.
 const READ_BYTES: usize = 16 * 1024;
@@ -34,30 +24,10 @@ const READ_BYTES: usize = 16 * 1024;
 /// Events taken from the kernel in a round.
 const EVENTS_MAX: usize = 1024;
 
-/// Longest sleep: the heart beats and the backstop of the ring's bell.
-const SLEEP_MAX: Duration = Duration::from_secs(1);
-
-/// Messages further apart than this are no load, ns.
-const QUIET_NS: u64 = 2_000_000;
-
-/// How often answers are looked for under load, when nobody rings for them.
-const ANSWERS_EVERY: Duration = Duration::from_millis(1);
-
-/// A stream that is silent for this long has ended its epoch.
-const SILENCE_MS: u64 = 200;
-
-/// Time for which a drain waits for outcomes.
-const DRAIN_MS_MAX: u64 = 2_000;
-
-/// Token of the control channel and the bell.
-const WAKE: u64 = u64::MAX - 1;
-
 /// An ingest of the input `tcp`.
 pub struct Tcp {
     connections: Connections,
-    publisher: Publisher<Key>,
-    wake: Wake,
-    tally: Tally,
+    rounds: Rounds<Key>,
     limits: Limits,
     protocol: Protocol,
     decoding: protocol::Settings,
@@ -65,57 +35,33 @@ pub struct Tcp {
     events: Vec<EpollEvent>,
     /// Connections that have whole messages kept and may go on.
     resumable: VecDeque<Key>,
-    /// Connections read lately, by when they will have been silent.
-    silent: VecDeque<(u64, Key)>,
+    silences: Silences<Key>,
     settled: Vec<Settled<Key>>,
-    /// Messages of this round.
-    messages: u32,
-    round_ended_ns: u64,
-    /// When the last round with messages ended.
-    taken_in_ns: u64,
-    /// Whether the last round was one of many.
-    loaded: bool,
 }
 
 impl Tcp {
     /// Takes over all of it. Nothing is accepted before [`Tcp::run`].
-    ///
-    /// # Errors
-    /// What the kernel says.
     pub fn new(
         connections: Connections,
-        mut publisher: Publisher<Key>,
-        wake: Wake,
-        tally: Tally,
+        rounds: Rounds<Key>,
         limits: Limits,
         protocol: Protocol,
         decoding: protocol::Settings,
-    ) -> Result<Tcp, IngestError> {
-        publisher.gather();
-        connections
-            .epoll()
-            .add(wake.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, WAKE))
-            .map_err(std::io::Error::from)?;
+    ) -> Tcp {
         // A session keeps what one read left over, at most what is in the buffer then.
         let buffer = vec![0; READ_BYTES + protocol.message_bytes_max().max(READ_BYTES)];
-        Ok(Tcp {
+        Tcp {
             connections,
-            publisher,
-            wake,
-            tally,
+            rounds,
             limits,
             protocol,
             decoding,
             buffer: buffer.into(),
             events: vec![EpollEvent::empty(); EVENTS_MAX],
             resumable: VecDeque::new(),
-            silent: VecDeque::new(),
+            silences: Silences::new(),
             settled: Vec::new(),
-            messages: 0,
-            round_ended_ns: 0,
-            taken_in_ns: 0,
-            loaded: false,
-        })
+        }
     }
 
     /// Serves until it is drained, then closes the ring.
@@ -124,130 +70,72 @@ impl Tcp {
     /// When the sockets cannot be waited on any more.
     pub fn run(mut self) -> Result<(), IngestError> {
         self.connections.listen(true)?;
-        self.wake.say_ready()?;
-        self.tally.ready();
-        let mut drain_until_ms = None;
+        self.rounds.begin()?;
         loop {
-            let count = self.wait(drain_until_ms)?;
+            let due_ms = self.silences.due_ms().into_iter();
+            let due_ms = due_ms.chain(self.connections.delayed_until_ms()).min();
+            let count = self.rounds.wait(
+                self.connections.epoll(),
+                &mut self.events,
+                !self.resumable.is_empty(),
+                due_ms,
+            )?;
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
-            self.messages = 0;
             let answered = self.settle(now_ms);
-            if drain_until_ms.is_none() {
+            if !self.rounds.draining() {
                 self.take_in(count, now)?;
-            } else if self.publisher.stalled() {
+            } else if self.rounds.publisher.stalled() {
                 self.resume_stalled();
             }
-            fail::pass(Point::IngestBell);
-            self.publisher.hand_over();
-            let tally = &self.tally;
+            self.rounds.hand_over();
+            let tally = &self.rounds.tally;
             self.connections.flush(now_ms, |why| tally.closed(why));
             if answered {
-                fail::pass(Point::IngestAnswered);
+                self.rounds.answered();
             }
+            self.connections.end_delays(now_ms);
             self.connections.sweep(now_ms, |why| tally.closed(why));
             self.report(now.monotonic_ns);
-            if self.wake.drain() {
-                let until = *drain_until_ms.get_or_insert(now_ms + DRAIN_MS_MAX);
-                if self.is_empty() || now_ms >= until {
-                    break;
-                }
-            } else {
+            if self.rounds.drained(now_ms) {
+                break;
+            }
+            if !self.rounds.draining() {
                 self.connections.listen_if_room(now_ms)?;
             }
-            self.end_round();
+            self.rounds.end();
         }
         for key in self.connections.keys() {
             self.connections.close(key);
-            self.tally.closed(Closed::Drain);
+            self.rounds.tally.closed(Closed::Drain);
         }
         self.report(clock::monotonic_ns());
-        self.tally.ends();
-        self.publisher.close();
+        self.rounds.close();
         Ok(())
-    }
-
-    /// Notes how busy the sensor is: one message after a quiet time is no load, and its answer is waited for by the
-    /// bell, not by the clock.
-    fn end_round(&mut self) {
-        self.round_ended_ns = clock::monotonic_ns();
-        self.loaded = false;
-        if self.messages > 0 {
-            self.loaded = self.round_ended_ns - self.taken_in_ns < QUIET_NS;
-            self.taken_in_ns = self.round_ended_ns;
-        }
-    }
-
-    /// Whether every message is published, settled and answered.
-    fn is_empty(&self) -> bool {
-        self.publisher.awaited() == 0 && !self.publisher.stalled()
-    }
-
-    /// Sleeps until there is something to do; returns how many sockets have something.
-    fn wait(&mut self, drain_until_ms: Option<u64>) -> Result<usize, IngestError> {
-        let loaded = self.loaded;
-        if loaded && self.messages <= GATHER_MESSAGES_MAX {
-            let since = Duration::from_nanos(clock::monotonic_ns() - self.round_ended_ns);
-            // Asleep, not waiting: neither a socket nor the bell is to wake this process sooner.
-            std::thread::sleep(GATHER.saturating_sub(since));
-        }
-        let awaited = self.publisher.awaited() > 0;
-        let reading = drain_until_ms.is_none() && !self.publisher.stalled();
-        let idle = self.publisher.nap_begin(!loaded);
-        let may_sleep = idle && (self.resumable.is_empty() || !reading);
-        let timeout = if !may_sleep {
-            Duration::ZERO
-        } else if loaded && awaited {
-            ANSWERS_EVERY
-        } else {
-            self.sleep_max(drain_until_ms)
-        };
-        let count = if reading {
-            let count = wake::wait(self.connections.epoll(), &mut self.events, timeout)?;
-            if self.events[..count]
-                .iter()
-                .any(|event| event.data() == WAKE)
-            {
-                self.wake.wait(Duration::ZERO)?;
-            }
-            count
-        } else {
-            self.wake.wait(timeout)?;
-            0
-        };
-        self.publisher.nap_end();
-        Ok(count)
-    }
-
-    fn sleep_max(&self, drain_until_ms: Option<u64>) -> Duration {
-        let first_silent = self.silent.front().map(|&(due_ms, _)| due_ms);
-        let due_ms = first_silent.into_iter().chain(drain_until_ms).min();
-        let now_ms = clock::monotonic_ns() / 1_000_000;
-        due_ms.map_or(SLEEP_MAX, |due| {
-            Duration::from_millis(due.saturating_sub(now_ms).max(1)).min(SLEEP_MAX)
-        })
     }
 
     /// Gives the answers of messages whose outcome is now known; whether there were any.
     fn settle(&mut self, now_ms: u64) -> bool {
         let mut settled = std::mem::take(&mut self.settled);
-        self.publisher.settle(now_ms, &mut settled);
+        self.rounds.publisher.settle(now_ms, &mut settled);
         let mut answered = false;
         for Settled { to, answer, ending } in settled.drain(..) {
             let connection = self.connections.get(to);
-            self.tally.settled(ending, connection.is_some());
+            let accepted = self.rounds.settled(ending, connection.is_some());
             let Some(connection) = connection else {
                 continue;
             };
+            let in_order = connection.session.answers_in_order();
             connection.awaiting -= 1;
-            if connection.paused && connection.awaiting <= self.limits.connection_answers_max / 2 {
+            if connection.paused && connection.awaiting <= self.limits.awaiting_max(in_order) / 2 {
                 connection.paused = false;
                 self.resumable.push_back(to);
             }
-            if ending == Ending::Accepted {
-                fail::pass(Point::IngestAnswer);
+            if accepted {
                 self.answer(to, answer);
                 answered = true;
+            } else if in_order {
+                self.close(to, Closed::Refused);
             }
             self.update(to);
         }
@@ -257,12 +145,12 @@ impl Tcp {
 
     /// Goes on with the stalled message; `true` if none is left.
     fn resume_stalled(&mut self) -> bool {
-        if let Some((to, published)) = self.publisher.resume() {
+        if let Some((to, published)) = self.rounds.publisher.resume() {
             self.published(to, published);
             // Whole messages may be kept behind the one that was stalled.
             self.resumable.push_front(to);
         }
-        !self.publisher.stalled()
+        !self.rounds.publisher.stalled()
     }
 
     /// Takes what devices sent, as long as nothing is stalled.
@@ -272,7 +160,7 @@ impl Tcp {
         }
         while let Some(key) = self.resumable.pop_front() {
             self.go_on(key, now);
-            if self.publisher.stalled() {
+            if self.rounds.publisher.stalled() {
                 return Ok(());
             }
         }
@@ -283,7 +171,7 @@ impl Tcp {
                 LISTENER => self.accept(now)?,
                 token => self.ready(Key::from_token(token), what, now),
             }
-            if self.publisher.stalled() {
+            if self.rounds.publisher.stalled() {
                 // The sockets that are left out are reported again.
                 return Ok(());
             }
@@ -297,7 +185,8 @@ impl Tcp {
         let accepted = self.connections.accept(now.monotonic_ns / 1_000_000, || {
             Session::new(protocol, decoding)
         })?;
-        self.tally.accepted(accepted);
+        self.rounds.tally.accepted(accepted.all);
+        self.rounds.tally.delayed(accepted.delayed);
         Ok(())
     }
 
@@ -305,7 +194,7 @@ impl Tcp {
     fn ready(&mut self, key: Key, what: EpollFlags, now: ReadAt) {
         if what.contains(EpollFlags::EPOLLOUT) {
             match self.connections.write(key, now.monotonic_ns / 1_000_000) {
-                Some(why) => self.tally.closed(why),
+                Some(why) => self.rounds.tally.closed(why),
                 None => self.resumable.push_back(key),
             }
         }
@@ -326,7 +215,7 @@ impl Tcp {
             .read(key, &mut self.buffer[kept..kept + READ_BYTES])
         {
             Got::Bytes(bytes) => {
-                self.tally.bytes(bytes);
+                self.rounds.tally.bytes(bytes);
                 let at = read_at();
                 self.feed(key, kept + bytes, at);
                 self.watch_silence(key, at);
@@ -336,7 +225,7 @@ impl Tcp {
                 self.count_cut_message(key);
                 self.end_epoch(key, read_at());
                 if let Some(why) = self.connections.end(key) {
-                    self.tally.closed(why);
+                    self.rounds.tally.closed(why);
                 }
             }
             Got::Broken => {
@@ -350,7 +239,7 @@ impl Tcp {
     fn count_cut_message(&mut self, key: Key) {
         let connection = self.connections.get(key);
         if connection.is_some_and(|connection| connection.session.is_within_message()) {
-            self.tally.refused(protocol::Reject::Incomplete);
+            self.rounds.tally.refused(protocol::Reject::Incomplete);
         }
     }
 
@@ -368,65 +257,47 @@ impl Tcp {
     fn feed(&mut self, key: Key, length: usize, at: ReadAt) {
         let mut taken = 0;
         while let Some(connection) = self.connections.get(key) {
-            if self.publisher.stalled() || !connection.readable() {
+            if self.rounds.publisher.stalled() || !connection.readable() {
                 break;
             }
             match connection.session.next(&self.buffer[taken..length], at) {
                 Next::Incomplete => break,
                 Next::Refused { consumed, reason } => {
                     taken += consumed;
-                    self.tally.refused(reason);
+                    self.rounds.tally.refused(reason);
                 }
                 Next::Message { consumed, message } => {
                     taken += consumed;
                     connection.heard_ms = at.monotonic_ns / 1_000_000;
+                    self.connections.sound(key);
                     self.message(key, message, at);
                 }
             }
-            self.close_if_unreadable(key);
+            self.close_if_unreadable(key, at);
         }
         if let Some(connection) = self.connections.get(key) {
             connection.session.keep(&self.buffer[taken..length], at);
         }
     }
 
-    fn close_if_unreadable(&mut self, key: Key) {
-        let errors = self
-            .connections
-            .get(key)
-            .map_or(0, |c| c.session.errors_in_a_row());
-        if errors >= self.limits.errors_max {
+    /// Closes a connection that gave too much rubbish; who comes from there next has to wait.
+    fn close_if_unreadable(&mut self, key: Key, at: ReadAt) {
+        let errors_max = self.limits.errors_max;
+        let over = self.connections.get(key).is_some_and(|connection| {
+            connection.session.errors_in_a_row() >= connection.standing.errors_max(errors_max)
+        });
+        if over {
+            self.connections.offend(key, at.monotonic_ns / 1_000_000);
             self.close(key, Closed::Errors);
         }
     }
 
     /// Publishes what a message reports and answers what needs no outcome.
-    fn message(&mut self, key: Key, message: Message, at: ReadAt) {
-        self.messages += 1;
-        self.tally.message();
-        if let Some(reason) = message.refused {
-            self.tally.refused(reason);
-        }
-        self.answer(key, message.answer_now);
-        if message.reports.is_empty() {
-            self.answer(key, message.answer_when_safe);
-            return;
-        }
-        let Some(device) = message.device else {
-            self.tally.refused(protocol::Reject::Device);
-            return;
-        };
-        let outgoing = Outgoing {
-            to: key,
-            device,
-            reports: message.reports,
-            answer: message.answer_when_safe,
-            read_at: at,
-            decoded_ns: clock::monotonic_ns(),
-        };
-        match self.publisher.publish(outgoing) {
+    fn message(&mut self, key: Key, mut message: Message, at: ReadAt) {
+        self.answer(key, std::mem::take(&mut message.answer_now));
+        match self.rounds.publish(key, message, at) {
             Ok(published) => self.published(key, published),
-            Err(why) => self.tally.stalled(why),
+            Err(why) => self.rounds.tally.stalled(why),
         }
     }
 
@@ -436,8 +307,9 @@ impl Tcp {
             Published::Answer(answer) => self.answer(key, answer),
             Published::Awaiting => {
                 if let Some(connection) = self.connections.get(key) {
+                    let in_order = connection.session.answers_in_order();
                     connection.awaiting += 1;
-                    connection.paused |= connection.awaiting >= self.limits.connection_answers_max;
+                    connection.paused |= connection.awaiting >= self.limits.awaiting_max(in_order);
                 }
                 self.update(key);
             }
@@ -452,14 +324,14 @@ impl Tcp {
 
     fn update(&mut self, key: Key) {
         if let Some(why) = self.connections.settle(key) {
-            self.tally.closed(why);
+            self.rounds.tally.closed(why);
         }
     }
 
     fn close(&mut self, key: Key, why: Closed) {
         if self.connections.get(key).is_some() {
             self.connections.close(key);
-            self.tally.closed(why);
+            self.rounds.tally.closed(why);
         }
     }
 
@@ -469,53 +341,37 @@ impl Tcp {
             return;
         }
         if let Some(connection) = self.connections.get(key) {
-            let watched = connection.silent_ms.is_some();
-            let due_ms = at.monotonic_ns / 1_000_000 + SILENCE_MS;
-            connection.silent_ms = Some(due_ms);
-            if !watched {
-                self.silent.push_back((due_ms, key));
-            }
+            let now_ms = at.monotonic_ns / 1_000_000;
+            self.silences.heard(key, &mut connection.silence, now_ms);
         }
     }
 
     fn end_epochs(&mut self, now: ReadAt) {
         let now_ms = now.monotonic_ns / 1_000_000;
-        while let Some(&(due_ms, key)) = self.silent.front() {
-            if due_ms > now_ms || self.publisher.stalled() {
+        while !self.rounds.publisher.stalled() {
+            let connections = &mut self.connections;
+            let silent = |key| connections.get(key)?.silence;
+            let Some(key) = self.silences.next(now_ms, silent) else {
                 return;
-            }
-            self.silent.pop_front();
-            match self.connections.get(key).and_then(|c| c.silent_ms) {
-                Some(later_ms) if later_ms > now_ms => self.silent.push_back((later_ms, key)),
-                Some(_) => self.end_epoch(key, now),
-                None => {}
-            }
+            };
+            self.end_epoch(key, now);
         }
     }
 
     /// Takes the report that was waiting for more of the same moment.
     fn end_epoch(&mut self, key: Key, at: ReadAt) {
         if let Some(connection) = self.connections.get(key) {
-            connection.silent_ms = None;
-            if let Some(message) = connection.session.flush() {
-                self.message(key, message, at);
-            }
+            connection.silence = None;
+        }
+        while !self.rounds.publisher.stalled()
+            && let Some(connection) = self.connections.get(key)
+            && let Some(message) = connection.session.flush()
+        {
+            self.message(key, message, at);
         }
     }
 
     fn report(&mut self, now_ns: u64) {
-        self.tally.beat(
-            now_ns,
-            self.connections.open(),
-            self.publisher.awaited(),
-            self.publisher.figures(),
-        );
-    }
-}
-
-fn read_at() -> ReadAt {
-    ReadAt {
-        monotonic_ns: clock::monotonic_ns(),
-        wall_ms: clock::wall_ms(),
+        self.rounds.report(now_ns, self.connections.open());
     }
 }

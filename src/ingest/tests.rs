@@ -1,5 +1,9 @@
 //! The ingest with real sockets, a real ring and a classifier that is this test.
 
+mod order;
+mod rubbish;
+mod udp;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -334,6 +338,24 @@ fn rubbish_is_counted_and_closes_the_connection_after_the_limit() {
     assert_closed(&mut device);
     site.counted(IngestMetric::ClosedErrors, 1);
     assert_eq!(site.counted(IngestMetric::RefusedChecksum, 5), 5);
+    running.drain();
+}
+
+#[test]
+fn a_lenient_sensor_takes_a_wrong_check_and_answers() {
+    let mut site = Site::listening(ROOM);
+    let mut settings = settings();
+    settings.lenient = true;
+    let running = site.start(settings);
+    let mut device = site.connect();
+    let mut bad = report(8);
+    let end = bad.len() - 2;
+    bad[end] ^= 1;
+    device.write_all(&bad).unwrap();
+    let (_, frame) = site.frames(1).remove(0);
+    site.settle(&frame, Outcome::Accepted);
+    assert_eq!(answered(&mut device), 8);
+    assert_eq!(site.counted(IngestMetric::RefusedChecksum, 0), 0);
     running.drain();
 }
 

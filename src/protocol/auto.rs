@@ -1,7 +1,8 @@
 //! Telling the protocols apart by the first bytes of a connection.
 //!
-//! The bytes that decide are not consumed: the protocol that is found reads them. It stays for the life of the
-//! connection; bytes that no protocol begins with are rubbish like any other.
+//! The bytes that decide are not consumed: the protocol that is found reads them. What is decided stays for the life of
+//! the connection. One that begins like no protocol is rubbish to its end: whoever speaks something else would sooner or
+//! later send a byte that begins something.
 
 use super::decoder::{Decoder, Mode};
 use super::{Arrival, Message, Protocol, Reject, Settings, Split};
@@ -34,14 +35,19 @@ pub(super) const MESSAGE_BYTES_MAX: usize = {
 };
 
 /// With so many bytes it is always decided.
-const DECIDED_BYTES: usize = 18;
+const DECIDED_BYTES: usize = 40;
 
 /// State of one connection: undecided, or in the hands of a protocol.
 pub(super) struct Session {
     settings: Settings,
     mode: Mode,
     found: Option<Box<dyn Decoder>>,
+    /// The first bytes were those of no protocol.
+    stranger: bool,
 }
+
+/// Bytes of a stranger that count as one error, so that it is closed soon.
+const STRANGE_BYTES: usize = 64;
 
 impl Session {
     pub(super) fn new(settings: &Settings, mode: Mode) -> Session {
@@ -49,6 +55,7 @@ impl Session {
             settings: settings.clone(),
             mode,
             found: None,
+            stranger: false,
         }
     }
 }
@@ -57,6 +64,9 @@ impl Decoder for Session {
     fn split(&mut self, bytes: &[u8]) -> Split {
         if let Some(found) = &mut self.found {
             return found.split(bytes);
+        }
+        if self.stranger && !bytes.is_empty() {
+            return rubbish(bytes.len().min(STRANGE_BYTES));
         }
         let blank = bytes.iter().take_while(|&&byte| is_blank(byte)).count();
         if blank == bytes.len() {
@@ -74,7 +84,10 @@ impl Decoder for Session {
             }
             Guess::Unsure if bytes.len() >= MESSAGE_BYTES_MAX => rubbish(blank),
             Guess::Unsure => Split::Incomplete,
-            Guess::Nothing => rubbish(bytes.len()),
+            Guess::Nothing => {
+                self.stranger = true;
+                rubbish(bytes.len().min(STRANGE_BYTES))
+            }
         }
     }
 
@@ -88,6 +101,12 @@ impl Decoder for Session {
             Some(found) => found.is_part(left),
             None => left.iter().any(|&byte| !is_blank(byte)),
         }
+    }
+
+    fn answers_in_order(&self) -> bool {
+        self.found
+            .as_ref()
+            .is_some_and(|found| found.answers_in_order())
     }
 
     fn flush(&mut self) -> Option<Message> {
@@ -120,9 +139,7 @@ const WORDS: &[(&[u8], Protocol)] = &[
     (b"GET ", Protocol::Osmand),
     (b"POST ", Protocol::Osmand),
     (b"HEAD ", Protocol::Osmand),
-    (b"+RESP", Protocol::Gl200),
-    (b"+BUFF", Protocol::Gl200),
-    (b"+ACK", Protocol::Gl200),
+    (b"+", Protocol::Gl200),
     (b"##,", Protocol::Gps103),
     (b"imei:", Protocol::Gps103),
     (b"{\"class\":", Protocol::Gpsd),
@@ -178,16 +195,18 @@ fn dollar(bytes: &[u8]) -> Guess {
     }
 }
 
-/// A bare IMEI is the heartbeat of a GPS103.
+/// A bare IMEI is the heartbeat of a GPS103, which may stand before its next message. Before a sentence, or alone on a line, a number names a receiver.
 fn digits(bytes: &[u8]) -> Guess {
-    let count = bytes
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    match count {
-        15 if bytes.len() > 15 => Guess::Is(Protocol::Gps103),
-        _ if count == bytes.len() && count <= 15 => Guess::Unsure,
-        _ => Guess::Nothing,
+    let is_name = |byte: &u8| byte.is_ascii_digit() || *byte == b'/';
+    let count = bytes.iter().take_while(|byte| is_name(byte)).count();
+    if count >= DECIDED_BYTES {
+        return Guess::Nothing;
+    }
+    match bytes.get(count) {
+        None => Guess::Unsure,
+        Some(b';' | b'i') if count == 15 => Guess::Is(Protocol::Gps103),
+        Some(b'$' | b'\r' | b'\n') => Guess::Is(Protocol::Nmea),
+        Some(_) => Guess::Nothing,
     }
 }
 
@@ -238,6 +257,8 @@ mod tests {
             (b"\x24\x41\x42\x43\x44\x45\x12\x30\x45\x01", Protocol::H02),
             (b"$GPRMC,120000", Protocol::Nmea),
             (b"\r\n$PUBX,00,", Protocol::Nmea),
+            (b"12/359586015829802/$GPRMC", Protocol::Nmea),
+            (b"359586015829802\r\n", Protocol::Nmea),
             (b"\xb5\x62\x01\x07", Protocol::Ubx),
             (b"{\"class\":\"VERSION\"", Protocol::Gpsd),
             (b"GET /?id=1", Protocol::Osmand),
@@ -246,6 +267,7 @@ mod tests {
             (b"(013612345678BP00", Protocol::Tk103),
             (b"##,imei:359586015829802,A;", Protocol::Gps103),
             (b"359586015829802;", Protocol::Gps103),
+            (b"359586015829802imei:359586015829802,", Protocol::Gps103),
             (b"imei:359586015829802,tracker", Protocol::Gps103),
             (b"$$A142,353358017784062,AAA", Protocol::Meitrack),
             (
@@ -267,6 +289,15 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_connection_that_begins_like_no_protocol_stays_a_stranger() {
+        let mut session = Session::new(&Settings::default(), Mode::Epoch);
+        assert_eq!(session.split(b"SSH-2.0-x"), rubbish(9));
+        assert_eq!(session.split(b"$GPRMC,120000"), rubbish(13));
+        assert_eq!(session.split(&[0x7e; 100]), rubbish(STRANGE_BYTES));
+        assert_eq!(session.split(b""), Split::Incomplete);
     }
 
     #[test]

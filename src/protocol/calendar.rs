@@ -64,6 +64,16 @@ pub(super) fn bcd(byte: u8) -> Option<u8> {
     (high < 10 && low < 10).then_some(high * 10 + low)
 }
 
+/// The moment with this time of day that is nearest to another; of two, the earlier.
+pub(super) fn nearest(of_day_ms: i64, to_ms: i64) -> i64 {
+    let same_day = to_ms.div_euclid(DAY_MS) * DAY_MS + of_day_ms;
+    match same_day - to_ms {
+        ahead if ahead >= DAY_MS / 2 => same_day - DAY_MS,
+        behind if behind < -DAY_MS / 2 => same_day + DAY_MS,
+        _ => same_day,
+    }
+}
+
 /// The rule for lost weeks: a date before 2020 in a live stream gets 1024 weeks until it is not, unless that leads into
 /// the future, where it stays as it is and is just old.
 pub(super) fn repair_rollover(time_ms: i64, arrival_ms: i64, recorded: bool) -> (i64, TimeSource) {
@@ -72,7 +82,7 @@ pub(super) fn repair_rollover(time_ms: i64, arrival_ms: i64, recorded: bool) -> 
     }
     let missing = (FLOOR_MS - time_ms + ROLLOVER_MS - 1) / ROLLOVER_MS;
     let repaired = time_ms + missing * ROLLOVER_MS;
-    if repaired > arrival_ms + AHEAD_MS_MAX {
+    if repaired > arrival_ms.saturating_add(AHEAD_MS_MAX) {
         (time_ms, TimeSource::Device)
     } else {
         (repaired, TimeSource::RolloverRepaired)
@@ -115,6 +125,14 @@ mod tests {
     fn a_leap_second_is_a_time_of_day() {
         let text = rfc3339_ms(time_ms((2016, 12, 31), (23, 59, 60)).unwrap());
         assert_eq!(text, "2017-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn the_nearest_moment_may_be_of_the_day_before_or_after() {
+        let noon = 10 * DAY_MS + DAY_MS / 2;
+        assert_eq!(nearest(0, noon), 10 * DAY_MS);
+        assert_eq!(nearest(0, noon + 1), 11 * DAY_MS);
+        assert_eq!(nearest(DAY_MS - 1, 10 * DAY_MS), 10 * DAY_MS - 1);
     }
 
     #[test]

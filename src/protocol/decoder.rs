@@ -7,7 +7,7 @@ use super::{Arrival, Message, Reject};
 /// What the next unread bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// A message to pass to [`Session::decode`].
+    /// A message to pass to [`super::Session::decode`].
     Message {
         /// Where it stands in the unread bytes.
         range: Range<usize>,
@@ -50,7 +50,12 @@ pub(super) trait Decoder {
         !left.is_empty()
     }
 
-    /// Gives what is under construction.
+    /// Whether answers do not say what they answer, so that they have to go out in the order of the messages.
+    fn answers_in_order(&self) -> bool {
+        false
+    }
+
+    /// Gives what is under construction, one message a call until there is none.
     fn flush(&mut self) -> Option<Message> {
         None
     }

@@ -76,16 +76,24 @@ metrics! {
         SpeaksRuptela "protocol" = "ruptela",
         SpeaksAuto "protocol" = "auto",
     }
-    "ringway_connections" Gauge "Connections open now." { ConnectionsOpen, }
-    "ringway_connections_accepted_total" Counter "Connections accepted." { ConnectionsAccepted, }
-    "ringway_connections_closed_total" Counter "Connections closed, by reason." {
+    "ringway_connections" Gauge "Connections open now; of `udp`, peers known." { ConnectionsOpen, }
+    "ringway_connections_accepted_total" Counter "Connections accepted; of `udp`, peers not known before." { ConnectionsAccepted, }
+    "ringway_connections_delayed_total" Counter "Connections not read at once, since rubbish came from their address." { ConnectionsDelayed, }
+    "ringway_connections_closed_total" Counter "Connections closed, peers forgotten, by reason." {
         ClosedByPeer "reason" = "peer",
         ClosedIdle "reason" = "idle",
         ClosedErrors "reason" = "errors",
         ClosedUnread "reason" = "unread",
+        ClosedRefused "reason" = "refused",
+        ClosedDisplaced "reason" = "displaced",
         ClosedDrain "reason" = "drain",
     }
     "ringway_received_bytes_total" Counter "Bytes received." { Bytes, }
+    "ringway_datagrams_total" Counter "Datagrams received." { Datagrams, }
+    "ringway_datagrams_dropped_total" Counter "Datagrams dropped unread, by reason." {
+        DatagramsKernel "reason" = "kernel",
+        DatagramsDelayed "reason" = "delayed",
+    }
     "ringway_messages_total" Counter "Messages decoded." { Messages, }
     "ringway_frames_published_total" Counter "Frames committed to the ring." { FramesPublished, }
     "ringway_messages_refused_total" Counter "Messages, or runs of bytes that are none, not taken, by reason." {
@@ -105,12 +113,20 @@ metrics! {
         StalledRing "reason" = "ring",
         StalledAnswers "reason" = "answers",
     }
+    "ringway_messages_dropped_total" Counter "Messages of `udp` dropped for want of room, by what was full." {
+        DroppedRing "reason" = "ring",
+        DroppedAnswers "reason" = "answers",
+    }
     "ringway_attributes_cut_total" Counter "Attributes that did not fit their frame." { AttributesCut, }
     "ringway_answers_total" Counter "Messages that awaited an answer, by what came of it." {
         AnswersAccepted "outcome" = "accepted",
         AnswersRefused "outcome" = "refused",
         AnswersAbandoned "outcome" = "abandoned",
         AnswersLapsed "outcome" = "lapsed",
+    }
+    "ringway_answers_withheld_total" Counter "Answers over `udp` not sent, by reason." {
+        WithheldLonger "reason" = "longer",
+        WithheldUnsent "reason" = "unsent",
     }
     "ringway_answers_pending" Gauge "Messages that await their outcome." { AnswersPending, }
 }

@@ -1,13 +1,17 @@
 //! Sockets and files that the supervisor opens for its children and keeps: a restart of a child refuses nobody.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
-use nix::sys::socket::{Backlog, listen};
+use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
 
 /// Connections that the kernel holds while nobody accepts: a fleet that comes back at once after a cut.
 const BACKLOG: i32 = 4_096;
+
+/// Bytes of datagrams that the kernel is asked to hold while nobody reads, as while an ingest starts again; it gives up
+/// to `net.core.rmem_max`.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// Why a socket or file cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,23 @@ pub fn tcp(address: &str, who: &str) -> Result<(OwnedFd, SocketAddr), OpenError>
         listener.set_nonblocking(true)?;
         let real = listener.local_addr()?;
         Ok((listener.into(), real))
+    };
+    open().map_err(|cause| OpenError::Listen {
+        address: address.into(),
+        who: who.into(),
+        cause,
+    })
+}
+
+/// A bound UDP socket, which counts what it has no room for, and the address that it really has.
+pub fn udp(address: &str, who: &str) -> Result<(OwnedFd, SocketAddr), OpenError> {
+    let open = || -> std::io::Result<(OwnedFd, SocketAddr)> {
+        let socket = UdpSocket::bind(address)?;
+        setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES)?;
+        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+        socket.set_nonblocking(true)?;
+        let real = socket.local_addr()?;
+        Ok((socket.into(), real))
     };
     open().map_err(|cause| OpenError::Listen {
         address: address.into(),

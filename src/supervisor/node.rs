@@ -531,27 +531,36 @@ fn open_input(
     name: &ProcessName,
     listeners: &mut BTreeMap<String, String>,
 ) -> Result<Option<OwnedFd>, NodeError> {
-    let (key, address) = match name.role {
+    let (key, opened) = match name.role {
         Role::Ingest => {
             let sensor = config
                 .sensors
                 .iter()
                 .find(|sensor| sensor.name == name.instance);
-            match &sensor.expect("an ingest is made from a sensor").input {
-                Input::Tcp { listen, .. } => (format!("sensor:{}", name.instance), listen),
+            let key = format!("sensor:{}", name.instance);
+            let opened = match &sensor.expect("an ingest is made from a sensor").input {
+                Input::Tcp { listen, .. } => listener::tcp(listen, &key),
+                Input::Udp { listen, .. } => listener::udp(listen, &key),
                 Input::File { path, .. } => {
-                    return Ok(Some(listener::file(
-                        path,
-                        &format!("sensor {}", name.instance),
-                    )?));
+                    let who = format!("sensor {}", name.instance);
+                    return Ok(Some(listener::file(path, &who)?));
                 }
-            }
+            };
+            (key, opened)
         }
-        Role::Dispatcher => ("dispatcher".to_string(), &config.dispatcher.listen),
-        Role::Observer => ("observer".to_string(), &config.observer.listen),
+        Role::Dispatcher => {
+            let key = "dispatcher".to_string();
+            let opened = listener::tcp(&config.dispatcher.listen, &key);
+            (key, opened)
+        }
+        Role::Observer => {
+            let key = "observer".to_string();
+            let opened = listener::tcp(&config.observer.listen, &key);
+            (key, opened)
+        }
         Role::Classifier | Role::Uplink => return Ok(None),
     };
-    let (fd, real) = listener::tcp(address, &key)?;
+    let (fd, real) = opened?;
     listeners.insert(key, real.to_string());
     Ok(Some(fd))
 }

@@ -16,7 +16,7 @@ use crate::mosquitto::Mosquitto;
 use crate::node::wait_for;
 use crate::web;
 
-const MEMBERS: [&str; 12] = [
+const MEMBERS: [&str; 13] = [
     "devices",
     "frames_sent",
     "frames_answered",
@@ -28,6 +28,7 @@ const MEMBERS: [&str; 12] = [
     "duplicates",
     "latency_ms",
     "traces",
+    "protocols",
     "ok",
 ];
 
@@ -142,6 +143,58 @@ fn a_demo_of_twenty_seconds_shows_every_alarm_and_says_so_in_its_last_line() {
     let output = demo.command(&arguments).output().unwrap();
     let verdict = verdict(&output);
     assert_eq!(verdict["devices"], 50);
+    demo.left_nothing();
+}
+
+#[test]
+fn a_demo_of_all_protocols_sees_each_of_them_end_to_end() {
+    let demo = Demo::new();
+    // Seven by twenty: each protocol has a device for each part of the scenario.
+    let arguments = ["--protocols", "all", "--devices", "140", "--for", "20s"];
+    let mut command = demo.command(&arguments);
+    let verdict = verdict(&command.args(["--seed", "1", "--json"]).output().unwrap());
+    let protocols = verdict["protocols"].as_object().unwrap();
+    let names: Vec<&String> = protocols.keys().collect();
+    assert_eq!(
+        names,
+        [
+            "gt06",
+            "h02",
+            "jt808",
+            "nmea",
+            "osmand",
+            "teltonika",
+            "teltonika-udp"
+        ]
+    );
+    for (name, share) in protocols {
+        let count = |member: &str| share[member].as_u64().unwrap();
+        let sent = count("frames_sent");
+        assert_eq!(count("devices"), 20, "{name}");
+        assert!(sent > 0 && count("tracks_pushed") > 0, "{name}: {share}");
+        assert!(count("alarms_raised") > 0, "{name}: {share}");
+        assert_eq!(count("alarms_delivered"), count("alarms_raised"), "{name}");
+        let answered = count("frames_answered");
+        match name.as_str() {
+            "h02" | "nmea" => assert_eq!(answered, 0, "{name} is not answered"),
+            "gt06" => assert!((1..sent).contains(&answered), "alarms are: {share}"),
+            _ => assert_eq!(answered, sent, "{name}"),
+        }
+    }
+    demo.left_nothing();
+}
+
+#[test]
+fn a_demo_of_fewer_devices_than_protocols_is_refused() {
+    let demo = Demo::new();
+    let arguments = ["--protocols", "h02,nmea", "--devices", "1"];
+    let output = demo.command(&arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("cannot spread 1 devices over 2 protocols"),
+        "{said}"
+    );
     demo.left_nothing();
 }
 

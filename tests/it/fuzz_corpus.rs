@@ -6,6 +6,8 @@ mod harness;
 
 use std::path::PathBuf;
 
+use ringway::protocol::Protocol;
+
 fn replay(target: &str, run: impl Fn(&[u8])) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
@@ -42,4 +44,14 @@ fn the_state_table_agrees_with_its_judge_on_every_kept_input() {
     replay("state_table", |bytes| {
         harness::state_table::run(bytes);
     });
+}
+
+/// Every decoder on its kept inputs, and on other people's messages, where they are: those stay where they are.
+#[test]
+fn decoders_keep_their_promises_on_every_kept_input() {
+    for &protocol in Protocol::ALL {
+        replay(&format!("decode_{}", protocol.name()), |bytes| {
+            harness::decoder::run(protocol, bytes, None);
+        });
+    }
 }

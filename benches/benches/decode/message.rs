@@ -279,5 +279,5 @@ fn ruptela(second: u8) -> Vec<u8> {
 }
 
 fn bcd(number: u8) -> u8 {
-    ((number / 10) << 4) | (number % 10)
+    (number / 10) << 4 | (number % 10)
 }

@@ -23,6 +23,11 @@ pub enum Line {
         /// Number of the report.
         number: u32,
     },
+    /// `c`: a connection was cut on which reports may be lost.
+    Cut {
+        /// Index of the device.
+        device: u32,
+    },
     /// `d`: an alarm came.
     Delivered(Delivery),
     /// `l`: all state of the runtime was lost at this time, UTC ms.
@@ -33,7 +38,9 @@ impl Line {
     /// The device that sent or was answered.
     pub fn device(&self) -> Option<u32> {
         match *self {
-            Line::Sent { device, .. } | Line::Answered { device, .. } => Some(device),
+            Line::Sent { device, .. } | Line::Answered { device, .. } | Line::Cut { device } => {
+                Some(device)
+            }
             Line::Delivered(_) | Line::StateLost(_) => None,
         }
     }
@@ -47,6 +54,12 @@ impl Line {
                     Way::Again => 'a',
                     Way::Repeat => 'r',
                     Way::Backlog => 'b',
+                };
+                // A capital: the device kept nothing.
+                let way = if sent.kept {
+                    way
+                } else {
+                    way.to_ascii_uppercase()
                 };
                 let r = &sent.report;
                 writeln!(
@@ -66,6 +79,7 @@ impl Line {
                 )
             }
             Line::Answered { device, number } => writeln!(out, "a {device} {number}"),
+            Line::Cut { device } => writeln!(out, "c {device}"),
             Line::Delivered(d) => {
                 let journal = d
                     .journal
@@ -95,7 +109,9 @@ impl Line {
                 let mut words = rest.split(' ');
                 let device = words.next()?.parse().ok()?;
                 let report_number = words.next()?.parse().ok()?;
-                let way = match words.next()? {
+                let letter = words.next()?;
+                let kept = letter.bytes().all(|byte| byte.is_ascii_lowercase());
+                let way = match letter.to_ascii_lowercase().as_str() {
                     "f" => Way::Fresh,
                     "a" => Way::Again,
                     "r" => Way::Repeat,
@@ -117,6 +133,7 @@ impl Line {
                 let sent = Sent {
                     number: report_number,
                     way,
+                    kept,
                     report,
                 };
                 Some(Line::Sent { device, sent })
@@ -124,6 +141,9 @@ impl Line {
             "a" => Some(Line::Answered {
                 device: number()?.try_into().ok()?,
                 number: number()?.try_into().ok()?,
+            }),
+            "c" => Some(Line::Cut {
+                device: number()?.try_into().ok()?,
             }),
             "l" => Some(Line::StateLost(number()?)),
             "d" => {
@@ -182,6 +202,16 @@ mod tests {
                 sent: Sent {
                     number: 8,
                     way: Way::Backlog,
+                    kept: true,
+                    report,
+                },
+            },
+            Line::Sent {
+                device: 4,
+                sent: Sent {
+                    number: 9,
+                    way: Way::Fresh,
+                    kept: false,
                     report,
                 },
             },
@@ -195,6 +225,7 @@ mod tests {
                 seq: None,
                 ..delivery
             }),
+            Line::Cut { device: 3 },
             Line::StateLost(1_700_000_000_123),
         ];
         for line in lines {

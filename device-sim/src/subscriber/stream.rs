@@ -11,6 +11,7 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{RECONNECT_AFTER, Seen};
+use crate::report::Shown;
 
 /// Characters of an unreadable message that are passed on.
 const EXCERPT_CHARS_MAX: usize = 200;
@@ -30,6 +31,10 @@ struct Track<'a> {
     #[serde(borrow)]
     device: Cow<'a, str>,
     time: &'a str,
+    lat: Option<f64>,
+    lon: Option<f64>,
+    speed_mps: Option<f64>,
+    course_deg: Option<f64>,
     #[serde(default)]
     conflated: u64,
 }
@@ -82,6 +87,12 @@ async fn read(
             Some(time_ms) => Seen::Track {
                 device: track.device.into_owned(),
                 time_ms,
+                shown: Shown {
+                    lat: track.lat,
+                    lon: track.lon,
+                    speed_mps: track.speed_mps,
+                    course_deg: track.course_deg,
+                },
                 conflated: track.conflated,
                 snapshot,
                 at,

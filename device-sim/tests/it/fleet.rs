@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use device_sim::fleet::{Fleet, Options, run};
+use device_sim::crew::{Protocol, Target};
+use device_sim::fleet::{Fleet, FleetError, Options, run};
 use device_sim::ledger::Ledger;
 use device_sim::random::Random;
 use device_sim::roads::Roads;
@@ -13,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
 use crate::DEADLINE;
+use crate::records::Recorder;
 use crate::server::Server;
 
 fn roads() -> Roads {
@@ -72,6 +74,64 @@ async fn nothing_is_given_up_when_answers_and_connections_are_lost() {
         check.summary.frames_sent,
         "seed {seed}"
     );
+}
+
+#[tokio::test]
+async fn no_record_is_given_up_over_tcp_and_udp() {
+    let seed = 3;
+    let server = Recorder {
+        fault_one_in: 8,
+        ..Recorder::default()
+    };
+    let (tcp, udp) = server.clone().listen(seed).await;
+    let options = Options {
+        pace: Pace::Clock {
+            rate: 5.0,
+            speed: 5.0,
+        },
+        length: Some(Duration::from_secs(4)),
+        protocols: vec![Protocol::Teltonika, Protocol::TeltonikaUdp],
+        target: Target {
+            tcp,
+            udp: Some(udp),
+        },
+        answer_timeout: Duration::from_millis(100),
+        grace: DEADLINE,
+        ..Options::new(seed, 20, tcp)
+    };
+    let finished = run(roads(), options, std::future::pending());
+    let check = timeout(2 * DEADLINE, finished).await.unwrap().unwrap();
+    let summary = &check.summary;
+    assert!(check.resent > 0 && check.refused > 0, "{check:?}");
+    assert_eq!(summary.frames_answered, summary.frames_sent, "{check:?}");
+    let taken = server.taken.lock().unwrap().len() as u64;
+    assert_eq!(taken, summary.frames_sent, "seed {seed}");
+    for (name, share) in &summary.protocols {
+        assert_eq!(share.devices, 10, "{name}");
+        assert!(share.frames_sent > 50, "{name}: {share:?}");
+        assert_eq!(share.frames_answered, share.frames_sent, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn options_that_make_no_fleet_are_refused() {
+    let address = "127.0.0.1:1".parse().unwrap();
+    let options = |protocols: &[Protocol]| Options {
+        protocols: protocols.to_vec(),
+        ..Options::new(1, 1, address)
+    };
+    let refusal = async |options| Fleet::start(roads(), options).await.err();
+    let two = options(&[Protocol::H02, Protocol::Nmea]);
+    assert!(matches!(refusal(two).await, Some(FleetError::TooFew(1, 2))));
+    let datagrams = options(&[Protocol::TeltonikaUdp]);
+    let refused = refusal(datagrams).await;
+    assert!(matches!(refused, Some(FleetError::NoTarget(_))));
+    let pipelined = Options {
+        pace: Pace::Pipelined(100),
+        ..options(&[Protocol::Gt06])
+    };
+    let refused = refusal(pipelined).await;
+    assert!(matches!(refused, Some(FleetError::Unanswered(_))));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod fleet;
 mod program;
+mod records;
 mod server;
 
 use std::time::Duration;

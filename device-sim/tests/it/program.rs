@@ -119,6 +119,7 @@ async fn run_without_answers_is_not_ok() {
         "latency_ms",
         "lost",
         "ok",
+        "protocols",
         "traces",
         "tracks_pushed",
     ];

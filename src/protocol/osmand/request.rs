@@ -1,0 +1,206 @@
+//! The head of a request: its method, its query, and how long its body is.
+
+use httparse::{EMPTY_HEADER, Status, parse_headers};
+
+use super::super::Reject;
+
+/// Longest head. RFC 9112 asks for room for a first line of 8000 bytes.
+pub(super) const HEAD_BYTES_MAX: usize = 8192;
+
+/// Most header fields.
+const FIELDS_MAX: usize = 48;
+
+/// Methods with the space that follows them: what a request begins with.
+const METHODS: &[(&[u8], Method)] = &[
+    (b"GET ", Method::Get),
+    (b"POST ", Method::Post),
+    (b"HEAD ", Method::Other),
+    (b"PUT ", Method::Other),
+    (b"DELETE ", Method::Other),
+    (b"OPTIONS ", Method::Other),
+    (b"PATCH ", Method::Other),
+    (b"CONNECT ", Method::Other),
+    (b"TRACE ", Method::Other),
+];
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Post,
+    Other,
+}
+
+/// Where the body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// After so many bytes.
+    Bytes(u64),
+    /// Where its parts say so.
+    Chunked,
+    /// Where some other coding says so.
+    Encoded,
+    /// The request contradicts itself.
+    Unclear,
+}
+
+/// A head, read.
+pub(super) struct Head<'a> {
+    pub(super) method: Method,
+    target: &'a [u8],
+    /// Bytes up to the body.
+    pub(super) len: usize,
+    pub(super) body: Body,
+    /// The connection is for further requests.
+    pub(super) keeps: bool,
+    /// HTTP/1.0, where that has to be said.
+    pub(super) is_old: bool,
+    /// The body is JSON.
+    pub(super) json: bool,
+    /// The body is compressed.
+    pub(super) packed: bool,
+}
+
+/// What unread bytes begin with.
+pub(super) enum Begin<'a> {
+    /// A request, of which the head is here.
+    Request(Head<'a>),
+    /// So many bytes of none.
+    Noise(usize, Reject),
+    /// More bytes are needed.
+    Wait,
+}
+
+/// Reads the head that `bytes` begin with.
+pub(super) fn begin(bytes: &[u8]) -> Begin<'_> {
+    if bytes.is_empty() {
+        return Begin::Wait;
+    }
+    let Some(method) = method(bytes) else {
+        return noise(bytes, Reject::Rubbish);
+    };
+    let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    match method.map_or(Ok(None), |method| head(method, window)) {
+        Ok(Some(head)) => Begin::Request(head),
+        Ok(None) if window.len() == HEAD_BYTES_MAX => noise(window, Reject::TooLong),
+        Ok(None) => Begin::Wait,
+        Err(reject) => noise(window, reject),
+    }
+}
+
+/// Bytes up to where the next request may begin, at least one.
+fn noise(bytes: &[u8], reason: Reject) -> Begin<'_> {
+    let next = (1..bytes.len()).find(|&at| method(&bytes[at..]).is_some());
+    Begin::Noise(next.unwrap_or(bytes.len()), reason)
+}
+
+/// The method that a request begins with; the inner value is `None` while that takes more bytes. `None` if there is no
+/// such method.
+fn method(bytes: &[u8]) -> Option<Option<Method>> {
+    METHODS.iter().find_map(|&(word, method)| {
+        let shared = word.len().min(bytes.len());
+        let whole = shared == word.len();
+        (word[..shared] == bytes[..shared]).then_some(whole.then_some(method))
+    })
+}
+
+/// Reads a head; `None` if more bytes are needed. The first line is read here and not by `httparse`: simple trackers
+/// leave spaces in a query as they are.
+fn head(method: Method, bytes: &[u8]) -> Result<Option<Head<'_>>, Reject> {
+    let Some(line_end) = bytes.iter().position(|&byte| byte == b'\n') else {
+        return Ok(None);
+    };
+    let (target, is_old) = first_line(&bytes[..line_end]).ok_or(Reject::Field)?;
+    let mut room = [EMPTY_HEADER; FIELDS_MAX];
+    let (len, fields) = match parse_headers(&bytes[line_end + 1..], &mut room) {
+        Ok(Status::Complete(read)) => read,
+        Ok(Status::Partial) => return Ok(None),
+        Err(_) => return Err(Reject::Field),
+    };
+    let mut head = Head {
+        method,
+        target,
+        len: line_end + 1 + len,
+        body: Body::Bytes(0),
+        keeps: !is_old,
+        is_old,
+        json: false,
+        packed: false,
+    };
+    let mut length = None;
+    let mut coding = None;
+    for field in fields {
+        let (name, value) = (field.name, field.value.trim_ascii());
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        if is("content-length") {
+            // Twice the same is once.
+            let stated = length_of(value);
+            length = Some(match length {
+                Some(before) if before != stated => Body::Unclear,
+                _ => stated,
+            });
+        } else if is("transfer-encoding") {
+            coding = Some(match value.to_ascii_lowercase().as_slice() {
+                b"chunked" => Body::Chunked,
+                _ => Body::Encoded,
+            });
+        } else if is("connection") {
+            head.connection(value);
+        } else if is("content-type") {
+            let media = value.split(|&byte| byte == b';').next();
+            head.json = media
+                .is_some_and(|media| media.trim_ascii().eq_ignore_ascii_case(b"application/json"));
+        } else if is("content-encoding") {
+            head.packed = !value.is_empty() && !value.eq_ignore_ascii_case(b"identity");
+        }
+    }
+    head.body = coding.or(length).unwrap_or(Body::Bytes(0));
+    // Behind such a body nothing can be trusted to be a request.
+    head.keeps &=
+        matches!(head.body, Body::Bytes(stated) if stated <= super::BODY_BYTES_MAX as u64);
+    Ok(Some(head))
+}
+
+/// Target, and whether it is HTTP/1.0.
+fn first_line(line: &[u8]) -> Option<(&[u8], bool)> {
+    let line = line.trim_ascii_end();
+    let target_start = line.iter().position(|&byte| byte == b' ')?;
+    let target_end = line.iter().rposition(|&byte| byte == b' ')?;
+    let target = line.get(target_start..target_end)?.trim_ascii();
+    let is_old = match &line[target_end + 1..] {
+        b"HTTP/1.1" => false,
+        b"HTTP/1.0" => true,
+        _ => return None,
+    };
+    (!target.is_empty()).then_some((target, is_old))
+}
+
+fn length_of(value: &[u8]) -> Body {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(value)
+        .ok()
+        .filter(|_| digits)
+        .and_then(|text| text.parse().ok());
+    number.map_or(Body::Unclear, Body::Bytes)
+}
+
+impl<'a> Head<'a> {
+    fn connection(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',') {
+            let option = option.trim_ascii();
+            if option.eq_ignore_ascii_case(b"close") {
+                self.keeps = false;
+                return;
+            }
+            self.keeps |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    /// The query of the target, if it has one.
+    pub(super) fn query(&self) -> Option<&'a [u8]> {
+        let target = self.target.split(|&byte| byte == b'#').next()?;
+        let mark = target.iter().position(|&byte| byte == b'?')?;
+        let query = &target[mark + 1..];
+        (!query.is_empty()).then_some(query)
+    }
+}

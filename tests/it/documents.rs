@@ -1,0 +1,94 @@
+//! Tables of the documents against the lists that the program is made of, and examples against the program.
+
+use std::process::Command;
+
+use ringway::frame::{AlarmKind, AttributeKey, Severity};
+use ringway::protocol::Reject;
+
+fn read(document: &str) -> String {
+    let path = format!("{}/docs/{document}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn rows(document: &str, heading: &str) -> Vec<String> {
+    let text = read(document);
+    let section = text.lines().skip_while(|line| *line != heading);
+    let table = section.skip_while(|line| !line.starts_with('|'));
+    let rows = table.take_while(|line| line.starts_with('|'));
+    rows.skip(2).map(String::from).collect()
+}
+
+#[test]
+fn every_standard_attribute_is_documented_as_it_is() {
+    let expected: Vec<String> = AttributeKey::STANDARD
+        .iter()
+        .map(|(name, meaning)| format!("| `{name}` | {meaning} |"))
+        .collect();
+    assert_eq!(rows("protocols.md", "## Attributes"), expected);
+}
+
+#[test]
+fn every_kind_of_alarm_is_documented_with_its_severity() {
+    let documented = rows("protocols.md", "## Kinds of alarms");
+    assert_eq!(documented.len(), AlarmKind::ALL.len());
+    for (row, kind) in documented.iter().zip(AlarmKind::ALL) {
+        let severity = match kind.severity() {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        };
+        let start = format!("| `{}` | {severity} | ", kind.name());
+        assert!(row.starts_with(&start), "{row}");
+    }
+}
+
+/// The blocks of that language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let open = format!("```{language}\n");
+    let blocks = text.split(&open).skip(1);
+    blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
+}
+
+#[test]
+fn the_example_configurations_are_right() {
+    let text = read("configuration.md");
+    let examples = blocks(&text, "toml");
+    assert!(examples.len() >= 2, "{examples:?}");
+    // The first is a node, the others are its drop-ins.
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("edge.toml");
+    std::fs::write(&main, examples[0]).unwrap();
+    std::fs::create_dir(folder.path().join("edge.d")).unwrap();
+    for (number, example) in examples[1..].iter().enumerate() {
+        let drop_in = folder.path().join(format!("edge.d/{number}.toml"));
+        std::fs::write(drop_in, example).unwrap();
+    }
+    let check = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        .arg("check")
+        .arg("--config")
+        .arg(&main)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&check.stderr);
+    assert!(check.status.success(), "{said}");
+    let found = String::from_utf8_lossy(&check.stdout).into_owned();
+    for sensor in ["mixed (tcp [::]:5000)", "datagrams (udp [::]:5000)"] {
+        assert!(found.contains(sensor), "{found}");
+    }
+}
+
+#[test]
+fn each_reason_for_refusing_a_message_is_explained_in_one_sentence() {
+    let documented = rows("protocols.md", "## Why messages are refused");
+    assert_eq!(documented.len(), Reject::ALL.len());
+    for (row, reject) in documented.iter().zip(Reject::ALL) {
+        let meaning = row.strip_prefix(&format!("| `{}` | ", reject.name()));
+        let meaning = meaning.and_then(|rest| rest.strip_suffix(". |"));
+        assert!(
+            meaning.is_some_and(|m| m.len() > 20 && !m.contains(". ")),
+            "{row}"
+        );
+    }
+}
