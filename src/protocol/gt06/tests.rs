@@ -841,3 +841,14 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_padlocks_long_status_is_no_place() {
+    // The longer of its two forms has a byte more than the GPS part and was read as one: a place off Africa.
+    let mut content = vec![0x46, 1, 2, 4, 3, 5, 2, 1, 1, 0, 0, 0, 16, 85, 1, 1, 0, 0, 0];
+    for information in [0x46, 6] {
+        content[0] = information;
+        let message = read_one(&short(0xa3, &content));
+        assert_eq!((message.kind, message.reports.len()), ("status", 0));
+    }
+}
