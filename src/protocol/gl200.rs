@@ -1,4 +1,4 @@
-//! Queclink @Track: trackers of the GL, GV, GT, GB and CV series, text and binary.
+//! Queclink @Track: trackers of the GL, GV, GT, GB and CV series, text and two binary forms.
 //!
 //! This file holds the session: it cuts messages and says what each is answered. Field lists depend on device, version
 //! and settings, so locations are found by their shape, and the rest is read from the heads and tails that the documents
@@ -10,6 +10,7 @@ mod fields;
 mod information;
 mod location;
 mod model;
+mod records;
 mod report;
 
 use self::binary::Header;
@@ -89,6 +90,7 @@ impl Decoder for Session {
 
     fn decode(&mut self, message: &[u8], now: Arrival) -> Result<Message, Reject> {
         match Header::of(message) {
+            _ if records::is(message) => records::read(message, &self.settings, now),
             Some(header) => binary::read(header, message, &self.settings, now),
             None => self.text(message, now),
         }
@@ -105,6 +107,12 @@ enum Cut {
 fn cut(bytes: &[u8]) -> Cut {
     if TEXTS.iter().any(|text| bytes.starts_with(text)) {
         return cut_text(bytes);
+    }
+    if records::begins(bytes) {
+        return match records::length(bytes) {
+            Some(len) if bytes.len() >= len => Cut::Message { len, consumed: len },
+            _ => Cut::More,
+        };
     }
     if let Some(header) = Header::of(bytes) {
         return match header.length(bytes) {
@@ -145,16 +153,25 @@ fn cut_text(bytes: &[u8]) -> Cut {
             consumed: len + 1,
         },
         Some(len) => Cut::Message { len, consumed: len },
-        None if window.len() == MESSAGE_BYTES_MAX => skip(window, Reject::TooLong),
+        // No record begins in a text, as its zero would have ended it.
+        None if window.len() == MESSAGE_BYTES_MAX => Cut::Rubbish {
+            consumed: (1..window.len())
+                .find(|&at| window[at] == b'+')
+                .unwrap_or(window.len()),
+            reason: Reject::TooLong,
+        },
         None => Cut::More,
     }
 }
 
 /// Passes to the next byte that can begin a message.
 fn skip(bytes: &[u8], reason: Reject) -> Cut {
-    let next = bytes.iter().skip(1).position(|&b| b == b'+');
+    let begins = |at: &usize| match bytes[*at] {
+        b'+' => true,
+        byte => !is_blank(byte) && records::begins(&bytes[*at..]),
+    };
     Cut::Rubbish {
-        consumed: next.map_or(bytes.len(), |next| next + 1),
+        consumed: (1..bytes.len()).find(begins).unwrap_or(bytes.len()),
         reason,
     }
 }

@@ -251,7 +251,9 @@ fn read(packet: &Packet, clock: &Clock, reading: &mut Reading) -> Option<Read> {
             models::alarm_system(number, content, clock, reading),
         ),
         0x16 | 0x26 | 0x27 | 0x32 | 0x39 | 0xa4 => ("alarm", Answer::Short, location(reading)),
-        0xa3 if content.len() >= place::PLACE_BYTES => ("alarm", Answer::Short, location(reading)),
+        0xa3 if content.len() > status::LOCK_BYTES_MAX => {
+            ("alarm", Answer::Short, location(reading))
+        }
         0xa3 => ("status", Answer::Short, status::lock(content, reading)),
         0x19 if content.len() > 17 && place::has_time(content) => (
             "cells",

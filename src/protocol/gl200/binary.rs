@@ -294,13 +294,13 @@ fn time_ms(mut reader: Reader) -> Option<i64> {
 }
 
 /// Longitude and latitude in 1e-6 degree; `None` if there is no such place.
-fn place(fix: &mut Fix, lon_e6: i32, lat_e6: i32) -> Option<()> {
+pub(super) fn place(fix: &mut Fix, lon_e6: i32, lat_e6: i32) -> Option<()> {
     let possible = lat_e6.unsigned_abs() <= 90_000_000 && lon_e6.unsigned_abs() <= 180_000_000;
     possible.then(|| fix.set_position(lat_e6 * 10, lon_e6 * 10))
 }
 
 /// Tenths of a km/h to mm/s: 0.1 km/h is 250/9 mm/s.
-fn tenths_mm_s(tenths: u32) -> u32 {
+pub(super) fn tenths_mm_s(tenths: u32) -> u32 {
     (tenths * 250 + 4) / 9
 }
 

@@ -685,3 +685,61 @@ proptest::proptest! {
         let _ = session().split(&message);
     }
 }
+
+/// A message of records: a position, behind a value whose number takes two bytes.
+const RECORDS: &str = concat!(
+    "2400003d00086123456789012301020304050026",
+    "5a100bb700010200812302abcd",
+    "52160806cb8080fea8ad605a100bb701900c0087ffff8309",
+    "0001550d",
+);
+
+#[test]
+fn records_behind_a_zero_are_positions() {
+    // Messages of a newer form begin with a mark and a zero. They were rubbish, each byte up to the next plus sign.
+    let message = bytes(RECORDS);
+    let twice = [&message[..], &message].concat();
+    for chunk_bytes in 1..=twice.len() {
+        let (messages, refused) = cut_up(&twice, chunk_bytes);
+        assert_eq!(messages, [&message[..], &message], "{chunk_bytes}");
+        assert!(refused.is_empty(), "{chunk_bytes}");
+    }
+
+    let read = decode(&message).unwrap();
+
+    assert_eq!(read.device, DeviceId::new(b"861234567890123"));
+    let [report] = &read.reports[..] else {
+        panic!("{} reports", read.reports.len());
+    };
+    let fix = &report.fix;
+    assert_eq!((fix.lat_e7, fix.lon_e7), (-225_000_000, 1_140_000_000));
+    assert_eq!(rfc3339_ms(fix.time_ms), "2017-11-18T10:30:15.000Z");
+    assert_eq!((fix.speed_mm_s, fix.course_cdeg), (11_111, 13_500));
+    assert_eq!((fix.altitude_mm, fix.satellites), (-12_500, 9));
+    assert!(fix.fields.has(FixFields::VALID));
+    let dilution = value(&report.attributes, "hdop");
+    assert_eq!(dilution, Some(Value::Float(1.2)));
+}
+
+#[test]
+fn records_that_do_not_fit_are_none() {
+    // The length, the sender, the length of the record.
+    for at in [2, 5, 19] {
+        let mut message = bytes(RECORDS);
+        message[at] ^= 0x40;
+        let (messages, _) = cut_up(&message, 100);
+        let reports = messages.iter().filter_map(|message| decode(message).ok());
+        assert_eq!(reports.map(|read| read.reports.len()).sum::<usize>(), 0);
+    }
+}
+
+#[test]
+fn records_are_found_behind_rubbish_in_any_reads() {
+    // Whether a message was found behind rubbish hung on where a read ended: only a plus sign was looked for.
+    let message = bytes(RECORDS);
+    let stream = [b"x\0yz", &message[..], b"+R", &message].concat();
+    for chunk_bytes in 1..=stream.len() {
+        let (messages, _) = cut_up(&stream, chunk_bytes);
+        assert_eq!(messages, [&message[..], &message], "{chunk_bytes}");
+    }
+}

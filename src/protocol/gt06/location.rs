@@ -48,13 +48,15 @@ pub(super) fn read(number: u8, content: &[u8], clock: &Clock, reading: &mut Read
     let rest = &mut reader;
     let _ = match (number, prefix) {
         (_, Prefix::SourceIdTime) => with_engine_time(rest, reading),
-        (0x10 | 0x1a, _) => Some(()),
-        (0x11, _) => reading.network.read_cell(rest, WIDE_MNC),
+        (0x10, _) => end(rest, reading),
+        (0x11, _) => (reading.network.read_cell(rest, WIDE_MNC)).and_then(|()| end(rest, reading)),
+        (0x1a, _) => Some(()),
         (0x12, _) => first(rest, reading),
         (0x16 | 0x26 | 0x27 | 0x32 | 0xa3 | 0xa4, _) => alarm(number, rest, reading),
         (0x17, _) => driver_card(rest, reading),
         (0x1e, _) => cells(rest, reading),
         (0x24, _) => powered(rest, reading),
+        (0x25, _) => (reading.network.read_cell(rest, WIDE)).and_then(|()| upload(rest, reading)),
         (0x31, _) => with_altitude(rest, reading),
         (0x36, _) => driver_and_battery(rest, reading),
         (0x37, _) => with_modules(rest, reading),
@@ -130,6 +132,15 @@ fn upload(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
     report.backlog = stored != 0;
     report.state(AttributeKey::Event, Some(mode));
     odometer(rest, reading)
+}
+
+/// What may end a message whatever its number, as its length says: the upload, or a distance alone.
+fn end(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
+    match rest.len() {
+        3 | 7 => upload(rest, reading),
+        4 => odometer(rest, reading),
+        _ => Some(()),
+    }
 }
 
 /// 0x22, 0x2d and others: a cell, then the upload.
@@ -222,10 +233,8 @@ fn alarm(number: u8, rest: &mut Reader, reading: &mut Reading) -> Option<()> {
             let metres = rest.i16()?;
             reading.report.fix.set_altitude(i32::from(metres) * 1000);
         }
-        3 | 7 => upload(rest, reading)?,
-        4 => odometer(rest, reading)?,
         8 => driver(rest, reading, ID_BYTES)?,
-        _ => {}
+        _ => end(rest, reading)?,
     }
     Some(())
 }
@@ -245,7 +254,8 @@ fn status_cells(number: u8, rest: &mut Reader, reading: &mut Reading) -> Option<
     }
     let before = rest.len();
     let widths = match (number, left) {
-        (0xa3 | 0xa4, _) => LONG,
+        // Those of a cell of GSM, with itself or without.
+        (0xa3 | 0xa4, _) if !(CELL_BYTES..=CELL_BYTES + 1).contains(&length) => LONG,
         (0x32, 16 | 18) => WIDE_MNC,
         (0x16, 15) => WIDE,
         _ => NARROW,
@@ -380,7 +390,11 @@ fn working_hours(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
 fn with_engine_time(rest: &mut Reader, reading: &mut Reading) -> Option<()> {
     let length = usize::from(rest.u8()?);
     let mut cell = Reader(rest.take(length)?);
-    let _ = reading.network.read_cell(&mut cell, NARROW);
+    let widths = match length {
+        ..=CELL_BYTES => NARROW,
+        _ => WIDE,
+    };
+    let _ = reading.network.read_cell(&mut cell, widths);
     read_information(rest, reading)?;
     set_power(reading, rest.u16()?);
     let battery = f64::from(rest.u8()?) / 10.0;

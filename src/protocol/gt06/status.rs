@@ -11,6 +11,9 @@ const SIGNAL_MAX: u8 = 4;
 /// The documents number two languages.
 const LANGUAGE_MAX: u8 = 4;
 
+/// Longest status of a padlock. A place and the cell and status behind it are longer.
+pub(super) const LOCK_BYTES_MAX: usize = 19;
+
 /// Bits of the information byte.
 mod bit {
     pub(super) const ARMED: u8 = 1;

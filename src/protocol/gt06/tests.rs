@@ -841,3 +841,49 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_padlocks_long_status_is_no_place() {
+    // The longer of its two forms has a byte more than the GPS part and was read as one: a place off Africa.
+    let mut content = vec![0x46, 1, 2, 4, 3, 5, 2, 1, 1, 0, 0, 0, 16, 85, 1, 1, 0, 0, 0];
+    for information in [0x46, 6] {
+        content[0] = information;
+        let message = read_one(&short(0xa3, &content));
+        assert_eq!((message.kind, message.reports.len()), ("status", 0));
+    }
+}
+
+#[test]
+fn whether_it_was_stored_ends_any_location() {
+    // 0x10 and 0x11 were read only up to their cell: what came late from them was taken for news.
+    let wide = [0x01, 0xcc, 0x00, 0x00, 0x12, 0x34, 0x00, 0x00, 0xab, 0xcd];
+    for (number, cell) in [(0x10, &[][..]), (0x11, &wide)] {
+        for odometer in [&[][..], &[0, 0, 16, 0]] {
+            let report = report_of(&short(number, &placed(&[cell, &[1, 2, 1], odometer])));
+            assert!(report.backlog, "{number:x}");
+        }
+        assert!(!report_of(&short(number, &placed(&[cell]))).backlog);
+    }
+}
+
+#[test]
+fn cells_have_the_width_that_their_message_says() {
+    // 0x25 has cells of four bytes: the first three were read, as another cell. An alarm of a fence with a cell of GSM
+    // lost the status and the alarm behind it.
+    let wide = [0x01, 0xcc, 0x00, 0x12, 0x34, 0x00, 0x00, 0xab, 0xcd];
+    let status = [0x46, 4, 3, 2, 2, 5];
+    let before = [&[1][..], &ID, &TIME].concat();
+    let engine = [0x46, 4, 0xd2, 41, 4, 3, 2, 0, 1, 0, 0, 2, 0, 0];
+    for (number, content) in [
+        (0x25, placed(&[&wide, &[1, 2, 0]])),
+        (0x25, [before, placed(&[&[9], &wide, &engine])].concat()),
+        (0xa4, placed(&[&[9], &CELL, &status])),
+        (0xa3, placed(&[&[9], &CELL, &status[..5]])),
+    ] {
+        let report = report_of(&short(number, &content));
+        let cells = text_of(&report.attributes, "cells");
+        assert_eq!(cells.as_deref(), Some("460-0-4660-43981"), "{number:x}");
+        let fenced = number != 0x25;
+        assert_eq!(report.momentary.contains(AlarmKind::PowerCut), fenced);
+    }
+}
