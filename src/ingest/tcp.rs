@@ -89,8 +89,12 @@ impl Tcp {
                 self.resume_stalled();
             }
             self.rounds.hand_over();
-            let tally = &self.rounds.tally;
-            self.connections.flush(now_ms, |why| tally.closed(why));
+            let (tally, resumable) = (&self.rounds.tally, &mut self.resumable);
+            self.connections.flush(
+                now_ms,
+                |why| tally.closed(why),
+                |key| resumable.push_back(key),
+            );
             if answered {
                 self.rounds.answered();
             }
