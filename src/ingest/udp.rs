@@ -172,6 +172,10 @@ impl Udp {
                 Next::Refused { consumed, reason } => {
                     taken += consumed;
                     self.rounds.tally.refused(reason);
+                    if peer.session.errors_in_a_row() >= self.limits.errors_max {
+                        // The rest is not read: there is room in it for thousands more, each of which costs a search.
+                        taken = length;
+                    }
                 }
                 Next::Message { consumed, message } => {
                     taken += consumed;
@@ -186,6 +190,8 @@ impl Udp {
             }
             if peer.session.errors_in_a_row() >= self.limits.errors_max {
                 peer.delay.offend(now_ms);
+                // As a connection that comes back: another device may send from here, or `auto` have guessed wrong.
+                peer.session = Session::new(self.protocol, &self.decoding);
             }
             if self.protocol.has_epochs() {
                 self.silences.heard(from, &mut peer.silence, now_ms);
