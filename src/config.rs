@@ -260,6 +260,19 @@ mod tests {
         );
     }
 
+    /// With less, a source of datagrams was forgotten before the silence that ends what it says of a moment; with very much,
+    /// the end was beyond the clock.
+    #[test]
+    fn idle_is_neither_shorter_than_a_silence_nor_for_ever() {
+        for idle in ["0s", "999ms", "31d", "200000000000d"] {
+            let (line, reason) = wrong(&format!("{NODE}{SENSOR}idle = \"{idle}\"\n"));
+            assert_eq!(
+                (line, reason.as_str()),
+                (Some(9), "idle is not between 1s and 30d")
+            );
+        }
+    }
+
     /// A fence of that name and a rule of the device's own share the key of an open alarm: each report cleared the one
     /// that each fix raised.
     #[test]
