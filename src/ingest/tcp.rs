@@ -110,9 +110,9 @@ impl Tcp {
             self.rounds.end();
         }
         for key in self.connections.keys() {
-            self.connections.close(key);
-            self.rounds.tally.closed(Closed::Drain);
+            self.close(key, Closed::Drain);
         }
+        self.rounds.hand_over();
         self.report(clock::monotonic_ns());
         self.rounds.close();
         Ok(())
@@ -333,6 +333,8 @@ impl Tcp {
     }
 
     fn close(&mut self, key: Key, why: Closed) {
+        // What a receiver said of a moment counts, although it says no more.
+        self.end_epoch(key, read_at());
         if self.connections.get(key).is_some() {
             self.connections.close(key);
             self.rounds.tally.closed(why);

@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use super::connection::Closed;
 use super::datagrams::{BATCH_DATAGRAMS_MAX, Datagrams};
-use super::peers::Peers;
+use super::peers::{Peer, Peers};
 use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::{Published, Stall};
@@ -104,9 +104,10 @@ impl Udp {
             }
             self.rounds.end();
         }
-        for _ in 0..self.peers.clear() {
-            self.rounds.tally.closed(Closed::Drain);
+        while let Some((from, peer)) = self.peers.forget_first() {
+            self.forgotten(from, peer, Closed::Drain, read_at());
         }
+        self.rounds.hand_over();
         self.rounds.report(clock::monotonic_ns(), 0);
         self.rounds.close();
         Ok(())
@@ -207,11 +208,16 @@ impl Udp {
         }
         self.rounds.tally.accepted(1);
         let session = Session::new(self.protocol, &self.decoding);
-        if let Some((other, mut peer)) = self.peers.enter(from, session, now_ms) {
-            self.rounds.tally.closed(Closed::Displaced);
-            while let Some(message) = peer.session.flush() {
-                self.message(other, message, now, &mut Allowance::of(0));
-            }
+        if let Some((other, peer)) = self.peers.enter(from, session, now_ms) {
+            self.forgotten(other, peer, Closed::Displaced, now);
+        }
+    }
+
+    /// Takes what a peer said last, although it can say no more.
+    fn forgotten(&mut self, from: SocketAddr, mut peer: Peer, why: Closed, now: ReadAt) {
+        self.rounds.tally.closed(why);
+        while let Some(message) = peer.session.flush() {
+            self.message(from, message, now, &mut Allowance::of(0));
         }
     }
 

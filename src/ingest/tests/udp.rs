@@ -326,7 +326,12 @@ fn receivers_that_name_nobody_are_the_configured_device_and_silence_ends_a_momen
     let frames = site.frames(2);
     assert_eq!(seconds(&frames), [1, 2]);
     assert_eq!(frames[0].1.device.as_str(), "van-1");
+    // A drain ends one too, of a receiver of which it is not known yet what it says last.
+    let other = self::device(&site);
+    other.send(rmc(3).as_bytes()).unwrap();
+    site.counted(IngestMetric::ConnectionsAccepted, 2);
     running.drain();
+    assert_eq!(seconds(&site.frames(1)), [3]);
 }
 
 /// A packet of the Teltonika protocol over UDP: its length, its number, 01, the number of the data in it, the IMEI, and
