@@ -239,7 +239,7 @@ mod tests {
             .replace("jt808", "osmand");
         let (line, reason) = wrong(&format!("{NODE}{sensor}"));
         assert_eq!(line, Some(4));
-        assert!(reason.contains("osmand is HTTP"), "{reason}");
+        assert!(reason.contains("osmand is not for udp"), "{reason}");
     }
 
     #[test]
@@ -258,6 +258,19 @@ mod tests {
             (line, reason.as_str()),
             (Some(4), "500001 is not between 1 and 500000")
         );
+    }
+
+    /// With less, a source of datagrams was forgotten before the silence that ends what it says of a moment; with very much,
+    /// the end was beyond the clock.
+    #[test]
+    fn idle_is_neither_shorter_than_a_silence_nor_for_ever() {
+        for idle in ["0s", "999ms", "31d", "200000000000d"] {
+            let (line, reason) = wrong(&format!("{NODE}{SENSOR}idle = \"{idle}\"\n"));
+            assert_eq!(
+                (line, reason.as_str()),
+                (Some(9), "idle is not between 1s and 30d")
+            );
+        }
     }
 
     /// A fence of that name and a rule of the device's own share the key of an open alarm: each report cleared the one

@@ -1,6 +1,6 @@
 //! One `[[sensor]]`: where its bytes come from and what they mean.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 
@@ -11,6 +11,9 @@ use super::port::{Ports, Transport};
 use super::settings::{Input, SensorSettings};
 use crate::frame::DeviceId;
 use crate::protocol::Protocol;
+
+/// What `idle` may be, milliseconds: longer than the silence that ends what a receiver says of one moment.
+const IDLE_MS: RangeInclusive<u64> = 1_000..=30 * 86_400_000;
 
 /// Checks a sensor and takes its port.
 ///
@@ -99,14 +102,19 @@ fn input(
         ports.take(source, transport, listen)
     };
     let idle_ms = s.idle.as_ref().map_or(600_000, |idle| idle.get_ref().0);
+    if let Some(idle) = s.idle.as_ref().filter(|_| !IDLE_MS.contains(&idle_ms)) {
+        return Err(source.error(&idle.span(), "idle is not between 1s and 30d"));
+    }
     Ok(match s.input {
         Tcp => Input::Tcp {
             listen: listen(Transport::Tcp)?,
             connections_max: in_range(source, s.connections_max.as_ref(), 12_000, 1..=60_000)?,
             idle_ms,
         },
-        Udp if s.protocol == Protocol::Osmand => {
-            return Err(missing("input = \"tcp\"", "osmand is HTTP, over TCP only"));
+        Udp if matches!(s.protocol, Protocol::Osmand | Protocol::Ruptela) => {
+            let name = s.protocol.name();
+            let reason = format!("{name} is not for udp: its answers need a connection");
+            return Err(source.error(&s.name.span(), reason));
         }
         Udp => Input::Udp {
             listen: listen(Transport::Udp)?,

@@ -267,11 +267,20 @@ impl Connections {
         }
     }
 
-    /// Writes what was queued, one system call a connection, and reports those that were closed by it.
-    pub fn flush(&mut self, now_ms: u64, mut closed: impl FnMut(Closed)) {
+    /// Writes what was queued, one system call a connection. Reports those that were closed by it, and those that were not
+    /// read for their unread answers and are again.
+    pub fn flush(
+        &mut self,
+        now_ms: u64,
+        mut closed: impl FnMut(Closed),
+        mut resumed: impl FnMut(Key),
+    ) {
         while let Some(key) = self.dirty.pop() {
+            let was_read = self.get(key).is_some_and(|c| c.readable());
             if let Some(reason) = self.write(key, now_ms) {
                 closed(reason);
+            } else if !was_read && self.get(key).is_some_and(|c| c.readable()) {
+                resumed(key);
             }
         }
     }
@@ -391,6 +400,7 @@ fn source(address: IpAddr) -> Source {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::net::TcpStream;
 
     use nix::sys::epoll::EpollCreateFlags;
@@ -423,7 +433,7 @@ mod tests {
         let (mut connections, key, _device) = deaf_device();
         while connections.get(key).unwrap().readable() {
             connections.answer(key, vec![0x7e; 1000]);
-            connections.flush(5, |why| panic!("closed: {why:?}"));
+            connections.flush(5, |why| panic!("closed: {why:?}"), |_| {});
         }
         let mut closed = Vec::new();
         connections.sweep(30_004, |why| closed.push(why));
@@ -432,13 +442,34 @@ mod tests {
         assert_eq!((closed, connections.open()), (vec![Closed::Unread], 0));
     }
 
+    /// A device read its answers just before the next one was due. That one was written with the rest, so the kernel had
+    /// nothing to say any more; the messages kept of the device lay until it sent more, and then did not fit beside that.
+    #[test]
+    fn a_device_that_reads_before_its_next_answer_is_gone_on_with() {
+        let (mut connections, key, mut device) = deaf_device();
+        let closed = |why| panic!("closed: {why:?}");
+        while connections.get(key).unwrap().readable() {
+            connections.answer(key, vec![0x7e; 1000]);
+            connections.flush(5, closed, |_| panic!("it was read all the time"));
+        }
+        let mut resumed = Vec::new();
+        device.set_nonblocking(true).unwrap();
+        while resumed.is_empty() {
+            let _ = device.read(&mut [0; 1000]);
+            connections.answer(key, vec![0x7e]);
+            connections.flush(5, closed, |key| resumed.push(key));
+        }
+        assert!(connections.get(key).unwrap().readable());
+        assert_eq!(resumed, [key]);
+    }
+
     #[test]
     fn more_unread_answers_than_the_limit_end_the_connection_at_once() {
         let (mut connections, key, _device) = deaf_device();
         let mut closed = Vec::new();
         for _ in 0..10_000 {
             connections.answer(key, vec![0x7e; 1000]);
-            connections.flush(5, |why| closed.push(why));
+            connections.flush(5, |why| closed.push(why), |_| {});
         }
         assert_eq!(closed, [Closed::Unread]);
         assert!(connections.get(key).is_none());

@@ -72,7 +72,7 @@ impl Peers {
         now_ms: u64,
     ) -> Option<(SocketAddr, Peer)> {
         let full = self.peers.len() >= self.peers_max;
-        let forgotten = full.then(|| self.peers.pop_front()).flatten();
+        let forgotten = full.then(|| self.forget_first()).flatten();
         let peer = Peer {
             session,
             awaiting: 0,
@@ -91,11 +91,9 @@ impl Peers {
         first.is_some_and(|(_, peer)| idle(peer.heard_ms)) && self.peers.pop_front().is_some()
     }
 
-    /// Forgets all; returns how many.
-    pub fn clear(&mut self) -> u32 {
-        let known = self.known();
-        self.peers.clear();
-        known
+    /// Forgets the peer that was silent for longest, and returns it.
+    pub fn forget_first(&mut self) -> Option<(SocketAddr, Peer)> {
+        self.peers.pop_front()
     }
 }
 

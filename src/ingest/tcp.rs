@@ -89,8 +89,12 @@ impl Tcp {
                 self.resume_stalled();
             }
             self.rounds.hand_over();
-            let tally = &self.rounds.tally;
-            self.connections.flush(now_ms, |why| tally.closed(why));
+            let (tally, resumable) = (&self.rounds.tally, &mut self.resumable);
+            self.connections.flush(
+                now_ms,
+                |why| tally.closed(why),
+                |key| resumable.push_back(key),
+            );
             if answered {
                 self.rounds.answered();
             }
@@ -106,9 +110,9 @@ impl Tcp {
             self.rounds.end();
         }
         for key in self.connections.keys() {
-            self.connections.close(key);
-            self.rounds.tally.closed(Closed::Drain);
+            self.close(key, Closed::Drain);
         }
+        self.rounds.hand_over();
         self.report(clock::monotonic_ns());
         self.rounds.close();
         Ok(())
@@ -329,6 +333,8 @@ impl Tcp {
     }
 
     fn close(&mut self, key: Key, why: Closed) {
+        // What a receiver said of a moment counts, although it says no more.
+        self.end_epoch(key, read_at());
         if self.connections.get(key).is_some() {
             self.connections.close(key);
             self.rounds.tally.closed(why);

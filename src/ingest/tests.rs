@@ -662,6 +662,37 @@ fn seconds(frames: &[(u64, Frame)]) -> Vec<i64> {
         .collect()
 }
 
+/// What a receiver had said of a moment was thrown away with a connection that was reset, and with all in a drain.
+#[test]
+fn the_last_moment_of_a_receiver_whose_connection_ends_in_any_way_is_taken() {
+    let mut site = Site::listening(ROOM);
+    let running = site.start(receiver(Input::Tcp {
+        listen: String::new(),
+        connections_max: 10,
+        idle_ms: 60_000,
+    }));
+    let mut rude = site.connect();
+    rude.write_all(rmc(1).as_bytes()).unwrap();
+    site.counted(IngestMetric::Messages, 1);
+    let at_once = nix::libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    setsockopt(&rude, sockopt::Linger, &at_once).unwrap();
+    drop(rude);
+    site.counted(IngestMetric::ClosedByPeer, 1);
+    let mut quiet = site.connect();
+    site.counted(IngestMetric::ConnectionsAccepted, 2);
+    let mut bad = site.connect();
+    bad.write_all(rmc(2).as_bytes()).unwrap();
+    bad.write_all(&b"$GPRMC,rubbish*00\r\n".repeat(5)).unwrap();
+    assert_closed(&mut bad);
+    quiet.write_all(rmc(3).as_bytes()).unwrap();
+    site.counted(IngestMetric::Messages, 3);
+    running.drain();
+    assert_eq!(seconds(&site.frames(3)), [1, 2, 3]);
+}
+
 #[test]
 fn the_last_moment_of_a_receiver_that_falls_silent_is_not_held_back() {
     let mut site = Site::listening(ROOM);

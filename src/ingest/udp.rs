@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use super::connection::Closed;
 use super::datagrams::{BATCH_DATAGRAMS_MAX, Datagrams};
-use super::peers::Peers;
+use super::peers::{Peer, Peers};
 use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::{Published, Stall};
@@ -104,9 +104,10 @@ impl Udp {
             }
             self.rounds.end();
         }
-        for _ in 0..self.peers.clear() {
-            self.rounds.tally.closed(Closed::Drain);
+        while let Some((from, peer)) = self.peers.forget_first() {
+            self.forgotten(from, peer, Closed::Drain, read_at());
         }
+        self.rounds.hand_over();
         self.rounds.report(clock::monotonic_ns(), 0);
         self.rounds.close();
         Ok(())
@@ -172,6 +173,10 @@ impl Udp {
                 Next::Refused { consumed, reason } => {
                     taken += consumed;
                     self.rounds.tally.refused(reason);
+                    if peer.session.errors_in_a_row() >= self.limits.errors_max {
+                        // The rest is not read: there is room in it for thousands more, each of which costs a search.
+                        taken = length;
+                    }
                 }
                 Next::Message { consumed, message } => {
                     taken += consumed;
@@ -186,6 +191,8 @@ impl Udp {
             }
             if peer.session.errors_in_a_row() >= self.limits.errors_max {
                 peer.delay.offend(now_ms);
+                // As a connection that comes back: another device may send from here, or `auto` have guessed wrong.
+                peer.session = Session::new(self.protocol, &self.decoding);
             }
             if self.protocol.has_epochs() {
                 self.silences.heard(from, &mut peer.silence, now_ms);
@@ -201,11 +208,16 @@ impl Udp {
         }
         self.rounds.tally.accepted(1);
         let session = Session::new(self.protocol, &self.decoding);
-        if let Some((other, mut peer)) = self.peers.enter(from, session, now_ms) {
-            self.rounds.tally.closed(Closed::Displaced);
-            while let Some(message) = peer.session.flush() {
-                self.message(other, message, now, &mut Allowance::of(0));
-            }
+        if let Some((other, peer)) = self.peers.enter(from, session, now_ms) {
+            self.forgotten(other, peer, Closed::Displaced, now);
+        }
+    }
+
+    /// Takes what a peer said last, although it can say no more.
+    fn forgotten(&mut self, from: SocketAddr, mut peer: Peer, why: Closed, now: ReadAt) {
+        self.rounds.tally.closed(why);
+        while let Some(message) = peer.session.flush() {
+            self.message(from, message, now, &mut Allowance::of(0));
         }
     }
 

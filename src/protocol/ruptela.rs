@@ -79,6 +79,11 @@ impl Decoder for Session {
         };
         Ok(self.command(command, device, reader, now))
     }
+
+    /// "Yes" to records does not say to which of them.
+    fn answers_in_order(&self) -> bool {
+        true
+    }
 }
 
 /// The length of the message that bytes begin, once it is there; `Err` if they begin none.

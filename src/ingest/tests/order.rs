@@ -63,3 +63,43 @@ fn after_a_refusal_the_connection_ends_before_a_later_answer_could_be_taken_for_
     site.counted(IngestMetric::ClosedRefused, 1);
     running.drain();
 }
+
+/// A packet of Ruptela with a record of that second: the length, the IMEI, the command, what is left, the count, and a
+/// valid place without values. Its check is left zero.
+fn records(second: u32) -> Vec<u8> {
+    let mut content = 356_307_042_441_013_u64.to_be_bytes().to_vec();
+    content.extend([1, 0, 1]);
+    content.extend((1_716_000_000 + second).to_be_bytes());
+    content.extend([0, 0]);
+    content.extend(115_761_240_i32.to_be_bytes());
+    content.extend(481_371_540_i32.to_be_bytes());
+    content.extend([0, 0, 0, 0, 7, 0, 36, 10, 0, 0, 0, 0, 0]);
+    [&(content.len() as u16).to_be_bytes()[..], &content, &[0; 2]].concat()
+}
+
+/// The "yes" to records without an alarm overtook that to records whose alarm was not safe yet. The device took it for the
+/// older ones and deleted them; the journal then refused the alarm, and it was nowhere.
+#[test]
+fn a_yes_that_names_nothing_is_said_to_one_packet_at_a_time() {
+    let mut site = Site::listening(ROOM);
+    let mut settings = settings();
+    settings.protocol = Protocol::Ruptela;
+    settings.lenient = true;
+    let running = site.start(settings);
+    let mut device = site.connect();
+    device
+        .write_all(&[records(1), records(2)].concat())
+        .unwrap();
+
+    let (_, first) = site.frames(1).remove(0);
+    assert_silent(&mut device);
+    assert_eq!(site.consumer.available().unwrap(), 0);
+    site.settle(&first, Outcome::Accepted);
+    let mut yes = [0; 6];
+    device.read_exact(&mut yes).unwrap();
+    assert_eq!(yes, [0x00, 0x02, 0x64, 0x01, 0x13, 0xbc]);
+    let (_, second) = site.frames(1).remove(0);
+    site.settle(&second, Outcome::Refused);
+    assert_closed(&mut device);
+    running.drain();
+}

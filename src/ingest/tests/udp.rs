@@ -257,6 +257,44 @@ fn who_sends_rubbish_is_not_read_for_a_while_and_its_neighbour_is() {
     running.drain();
 }
 
+/// A datagram of 64 KiB that was a damaged start again and again took a tenth of a second, and its sender needed 20 of them
+/// a second to keep an ingest from everybody else.
+#[test]
+fn a_datagram_is_read_no_further_than_its_sender_may_err() {
+    let mut site = site(ROOM);
+    let running = site.start(datagram_settings());
+    let (bad, good) = (device(&site), device(&site));
+    let datagram = [corrupt(report(1)).repeat(5), report(2)].concat();
+    bad.send(&datagram).unwrap();
+    good.send(&report(3)).unwrap();
+    assert_eq!(seconds(&site.frames(1)), [3]);
+    assert_eq!(site.counted(IngestMetric::RefusedChecksum, 5), 5);
+    running.drain();
+}
+
+/// The first datagrams of a device were not its own: its translated address had been somebody else's, or an `auto` sensor
+/// saw a stray one. All that it sent for as long as it sent was then read by the wrong rules.
+#[test]
+fn who_is_let_back_in_is_told_anew_by_its_first_bytes() {
+    let mut site = site(ROOM);
+    let mut settings = datagram_settings();
+    settings.protocol = Protocol::Auto;
+    let running = site.start(settings);
+    let device = device(&site);
+    for _ in 0..5 {
+        device.send(b"hello").unwrap();
+    }
+    site.counted(IngestMetric::RefusedRubbish, 5);
+    let give_up = Instant::now() + DEADLINE;
+    while site.consumer.available().unwrap() == 0 {
+        assert!(Instant::now() < give_up, "it is never understood");
+        device.send(&report(4)).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(seconds(&site.frames(1)), [4]);
+    running.drain();
+}
+
 #[test]
 fn a_full_table_forgets_who_was_silent_for_longest_and_reads_everybody() {
     let mut site = site(ROOM);
@@ -288,7 +326,12 @@ fn receivers_that_name_nobody_are_the_configured_device_and_silence_ends_a_momen
     let frames = site.frames(2);
     assert_eq!(seconds(&frames), [1, 2]);
     assert_eq!(frames[0].1.device.as_str(), "van-1");
+    // A drain ends one too, of a receiver of which it is not known yet what it says last.
+    let other = self::device(&site);
+    other.send(rmc(3).as_bytes()).unwrap();
+    site.counted(IngestMetric::ConnectionsAccepted, 2);
     running.drain();
+    assert_eq!(seconds(&site.frames(1)), [3]);
 }
 
 /// A packet of the Teltonika protocol over UDP: its length, its number, 01, the number of the data in it, the IMEI, and

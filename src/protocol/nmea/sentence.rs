@@ -43,6 +43,9 @@ pub(super) struct Sentence<'a> {
     after: &'a [u8],
 }
 
+/// Shortest address of a sentence: some trackers have one of two letters.
+const ADDRESS_BYTES_MIN: usize = 2;
+
 impl<'a> Line<'a> {
     /// Takes a line apart. Fails where it holds no sentence and is nothing else that is known.
     pub(super) fn read(line: &'a [u8]) -> Result<Line<'a>, Reject> {
@@ -56,7 +59,12 @@ impl<'a> Line<'a> {
         };
         if let Some(start) = start {
             let sentence = Sentence::cut(&line[..start], &line[start + 1..]);
-            return Ok(Line::Sentence(sentence));
+            // Dollars and noise are no notes of a receiver: who sends them is not sound.
+            let address = sentence.said.first_chunk::<ADDRESS_BYTES_MIN>();
+            return match address.is_some_and(|begin| begin.iter().all(u8::is_ascii_alphanumeric)) {
+                true => Ok(Line::Sentence(sentence)),
+                false => Err(Reject::Rubbish),
+            };
         }
         match line.first() {
             // AIS: other ships.
