@@ -635,6 +635,19 @@ fn transparent_messages_may_hold_a_place() {
     assert_eq!(message.reports[0].momentary, AlarmKind::HarshBraking.into());
 }
 
+/// A collision that a vehicle told as an event was answered as done and passed on to nobody, as it has no place.
+#[test]
+fn an_event_of_a_vehicle_is_an_alarm_without_a_place() {
+    let time = [0x26, 0x06, 0x15, 0x18, 0x00, 0x00];
+    let event = [&[0xf0], &time[..], &[0, 1, 0x15, 0, 0, 0, 56]].concat();
+    let message = read_one(&mut session(), &wire(0x0900, 0, &PHONE, 0, &event)).unwrap();
+    let report = &message.reports[0];
+    assert_eq!(report.momentary, AlarmKind::Collision.into());
+    assert_eq!(report.fix.time(), Some(NOW.wall_ms));
+    assert!(!report.fix.fields.has(FixFields::POSITION));
+    assert_eq!(result_of(&message.answer_when_safe), 0);
+}
+
 #[test]
 fn messages_without_a_place_give_attributes_of_the_message() {
     let said = |id: u16, body: &[u8]| {
