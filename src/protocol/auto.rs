@@ -222,10 +222,10 @@ fn length(bytes: &[u8]) -> Guess {
     if [high, low] == [0, 15] && third.is_ascii_digit() {
         return Guess::Is(Protocol::Teltonika);
     }
-    // A packet over UDP: its length, its number, 01, a number, and the length of the IMEI.
+    // A packet over UDP: its length, its number, 0 or 1, a number, and the length of the IMEI.
     match bytes.get(4..8) {
         None => return Guess::Unsure,
-        Some([1, _, 0, 15]) => return Guess::Is(Protocol::Teltonika),
+        Some([0 | 1, _, 0, 15]) => return Guess::Is(Protocol::Teltonika),
         Some(_) => {}
     }
     // 999,999,999,999,999 is 03 8d 7e a4 c6 7f ff in seven bytes.
@@ -251,6 +251,10 @@ mod tests {
             ),
             (
                 b"\x00\x3d\xca\xfe\x01\x05\x00\x0f352093086403655",
+                Protocol::Teltonika,
+            ),
+            (
+                b"\x00\xa1\xca\xfe\x00\x1b\x00\x0f356307042441013",
                 Protocol::Teltonika,
             ),
             (b"\x78\x78\x0d\x01", Protocol::Gt06),
