@@ -14,7 +14,7 @@ mod vendor;
 use memchr::{memchr, memchr2};
 use sha2::{Digest, Sha256};
 
-use self::envelope::{CONTENT_BYTES_MAX, Edition, FLAG, Header, push_answer};
+use self::envelope::{CONTENT_BYTES_MAX, Edition, FLAG, Header, VENDOR_FLAG, push_answer};
 use self::location::{LOCATION_BYTES, Locations};
 use self::parts::{LongMessage, Progress};
 use super::calendar;
@@ -27,6 +27,9 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 2 * CONTENT_BYTES_MAX + 2;
 
 /// Longest text message of the terminals that mix in `(...)`.
 const TEXT_BYTES_MAX: usize = 512;
+
+/// Highest first byte of an id that a terminal sends in one vendor's framing.
+const VENDOR_ID_HIGH_MAX: u8 = 0x0f;
 
 /// Result codes of the general response.
 const DONE: u8 = 0;
@@ -63,6 +66,9 @@ impl Decoder for Session {
         };
         if first == b'(' {
             return self.split_text(bytes);
+        }
+        if first == VENDOR_FLAG && !self.after_flag {
+            return self.split_vendor(bytes);
         }
         if first != FLAG && !self.after_flag {
             let consumed = memchr2(FLAG, b'(', bytes).unwrap_or(bytes.len());
@@ -131,6 +137,31 @@ impl Session {
             Some(flag) => self.rubbish(flag, Reject::Rubbish),
             None if window.len() == TEXT_BYTES_MAX => self.rubbish(TEXT_BYTES_MAX, Reject::TooLong),
             None => Split::Incomplete,
+        }
+    }
+
+    /// One vendor's flag counts only where a message may begin and what looks like an id follows: it is a byte like any
+    /// other in everybody else's messages.
+    fn split_vendor(&mut self, bytes: &[u8]) -> Split {
+        let window = &bytes[..bytes.len().min(MESSAGE_BYTES_MAX)];
+        let end = match window.get(1) {
+            None => return Split::Incomplete,
+            Some(0..=VENDOR_ID_HIGH_MAX) => memchr(VENDOR_FLAG, &window[1..]),
+            Some(_) => None,
+        };
+        match end {
+            // The flag stays with the content, whose escapes it decides.
+            Some(len) => Split::Message {
+                range: 0..len + 1,
+                consumed: len + 2,
+            },
+            None if window[1] <= VENDOR_ID_HIGH_MAX && window.len() < MESSAGE_BYTES_MAX => {
+                Split::Incomplete
+            }
+            None => {
+                let next = memchr2(FLAG, b'(', &bytes[1..]);
+                self.rubbish(next.map_or(bytes.len(), |at| at + 1), Reject::Rubbish)
+            }
         }
     }
 

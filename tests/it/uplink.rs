@@ -212,6 +212,11 @@ impl Rig {
             .unwrap()
     }
 
+    /// Waits until a figure is what it has to be: it is written after what it counts can be seen.
+    fn counted(&self, metric: UplinkMetric, expected: impl Fn(u64) -> bool) {
+        wait_for("a figure", || expected(self.metric(metric)).then_some(()));
+    }
+
     fn traces(&self) -> Vec<TraceRecord> {
         let mut consumer = Consumer::attach(&self.traces.consumer_fds().unwrap()).unwrap();
         let mut record = Vec::new();
@@ -427,7 +432,7 @@ fn alarms_reach_a_subscriber_whatever_happens_to_broker_and_connection() {
     cloud.receive(&rig.accepted());
     cloud.assert_ordered();
     assert_eq!(cloud.ids(), rig.accepted(), "nothing was invented");
-    assert!(rig.metric(UplinkMetric::Reconnects) > before);
+    rig.counted(UplinkMetric::Reconnects, |count| count > before);
 
     wait_for("an empty journal", || {
         (rig.metric(UplinkMetric::JournalRecords) == 0).then_some(())
@@ -496,8 +501,8 @@ fn an_alarm_is_safe_without_a_broker_and_travels_after_a_restart_with_its_trace(
     wait_for("an empty journal", || {
         (rig.metric(UplinkMetric::JournalRecords) == 0).then_some(())
     });
-    assert_eq!(rig.metric(UplinkMetric::Repeated), 50);
-    assert_eq!(rig.metric(UplinkMetric::Accepted), 50);
+    rig.counted(UplinkMetric::Repeated, |count| count == 50);
+    rig.counted(UplinkMetric::Accepted, |count| count == 50);
     assert_eq!(uplink.drain(&rig), exit::OK);
     let confirmed: Vec<u128> = rig
         .traces()
@@ -603,10 +608,8 @@ fn a_full_journal_refuses_at_once_and_a_bad_record_stops_nobody() {
         n += 200;
         assert!(n < 20_000, "a megabyte does not hold this");
     }
-    assert!(rig.metric(UplinkMetric::RefusedFull) > 0);
-    wait_for("the gauge", || {
-        (rig.metric(UplinkMetric::Degraded) == 1).then_some(())
-    });
+    rig.counted(UplinkMetric::RefusedFull, |count| count > 0);
+    rig.counted(UplinkMetric::Degraded, |gauge| gauge == 1);
 
     rig.sent.push(EventId([0; 16]));
     wait_for("room", || {
@@ -620,8 +623,8 @@ fn a_full_journal_refuses_at_once_and_a_bad_record_stops_nobody() {
         .map(|s| s.1)
         .collect();
     assert_eq!(last, [Outcome::Refused, Outcome::Accepted]);
-    assert_eq!(rig.metric(UplinkMetric::RefusedBadRecord), 1);
+    rig.counted(UplinkMetric::RefusedBadRecord, |count| count == 1);
     let accepted = rig.accepted().len() as u64;
-    assert_eq!(rig.metric(UplinkMetric::JournalRecords), accepted);
+    rig.counted(UplinkMetric::JournalRecords, |count| count == accepted);
     assert_eq!(uplink.drain(&rig), exit::OK);
 }

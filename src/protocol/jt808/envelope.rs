@@ -12,6 +12,65 @@ pub(super) const FLAG: u8 = 0x7e;
 /// Starts an escape: `7d 01` is 7d, `7d 02` is 7e.
 const ESCAPE: u8 = 0x7d;
 
+/// Opens and closes a message of one vendor, whose phone number has seven bytes.
+pub(super) const VENDOR_FLAG: u8 = 0xe7;
+
+/// What a message stands between, and how that is escaped within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    Standard,
+    Vendor,
+}
+
+impl Framing {
+    fn flag(self) -> u8 {
+        match self {
+            Framing::Standard => FLAG,
+            Framing::Vendor => VENDOR_FLAG,
+        }
+    }
+
+    /// Where the next escape starts.
+    fn escape(self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Framing::Standard => memchr(ESCAPE, bytes),
+            Framing::Vendor => memchr2(0xe6, 0x3e, bytes),
+        }
+    }
+
+    /// Where the next byte is that has to be escaped.
+    fn special(self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Framing::Standard => memchr2(FLAG, ESCAPE, bytes),
+            Framing::Vendor => bytes.iter().position(|&byte| escaped(self, byte).is_some()),
+        }
+    }
+}
+
+/// Each byte that is escaped, and the two that stand for it.
+const ESCAPES: [(Framing, u8, [u8; 2]); 6] = [
+    (Framing::Standard, ESCAPE, [ESCAPE, 1]),
+    (Framing::Standard, FLAG, [ESCAPE, 2]),
+    (Framing::Vendor, 0xe6, [0xe6, 1]),
+    (Framing::Vendor, VENDOR_FLAG, [0xe6, 2]),
+    (Framing::Vendor, 0x3e, [0x3e, 1]),
+    (Framing::Vendor, 0x3d, [0x3e, 2]),
+];
+
+fn escaped(framing: Framing, byte: u8) -> Option<[u8; 2]> {
+    let found = ESCAPES
+        .iter()
+        .find(|&&(of, plain, _)| of == framing && plain == byte)?;
+    Some(found.2)
+}
+
+fn plain(framing: Framing, pair: [u8; 2]) -> Option<u8> {
+    let found = ESCAPES
+        .iter()
+        .find(|&&(of, _, escaped)| of == framing && escaped == pair)?;
+    Some(found.1)
+}
+
 /// Longest content: the 2019 header with parts, a body of 1023 bytes, the check.
 pub(super) const CONTENT_BYTES_MAX: usize = 21 + 1023 + 1;
 
@@ -34,6 +93,7 @@ pub(super) enum Edition {
 pub(super) struct Header {
     pub(super) id: u16,
     pub(super) edition: Edition,
+    framing: Framing,
     /// Version byte (2019) and phone number as sent, for the answer.
     address: [u8; 11],
     pub(super) device: Option<DeviceId>,
@@ -56,9 +116,10 @@ impl Header {
     }
 
     fn address(&self) -> &[u8] {
-        match self.edition {
-            Edition::Of2013 => &self.address[..6],
-            Edition::Of2019 => &self.address,
+        match (self.framing, self.edition) {
+            (Framing::Vendor, _) => &self.address[..7],
+            (_, Edition::Of2013) => &self.address[..6],
+            (_, Edition::Of2019) => &self.address,
         }
     }
 }
@@ -70,7 +131,11 @@ pub(super) fn open<'a>(
     scratch: &'a mut Vec<u8>,
     lenient: bool,
 ) -> Result<(Header, &'a [u8]), Reject> {
-    let plain = unescape(content, scratch)?;
+    let (framing, content) = match content.split_first() {
+        Some((&VENDOR_FLAG, content)) => (Framing::Vendor, content),
+        _ => (Framing::Standard, content),
+    };
+    let plain = unescape(framing, content, scratch)?;
     let (&check, covered) = plain.split_last().ok_or(Reject::Length)?;
     if !lenient && xor(covered) != check {
         return Err(Reject::Checksum);
@@ -79,7 +144,7 @@ pub(super) fn open<'a>(
         covered.split_first_chunk().ok_or(Reject::Length)?;
     let id = u16::from_be_bytes([id_high, id_low]);
     let properties = u16::from_be_bytes([properties_high, properties_low]);
-    if matches!(id, SHORT_LOCATION | SHORT_STORED) {
+    if matches!(id, SHORT_LOCATION | SHORT_STORED) && framing == Framing::Standard {
         return open_short(id, properties, rest);
     }
     // Some senders set the bit of 2019 and write the older header, or the other way round: the length tells.
@@ -89,18 +154,25 @@ pub(super) fn open<'a>(
     };
     let mut readings = editions
         .into_iter()
-        .filter_map(|edition| open_as(edition, properties, rest));
+        .filter_map(|edition| open_as(framing, edition, properties, rest));
     let (mut header, body) = readings.next().ok_or(Reject::Length)?;
     header.id = id;
     Ok((header, body))
 }
 
 /// Reads a header of this edition, if the stated length of the body then fits exactly.
-fn open_as(edition: Edition, properties: u16, rest: &[u8]) -> Option<(Header, &[u8])> {
+fn open_as(
+    framing: Framing,
+    edition: Edition,
+    properties: u16,
+    rest: &[u8],
+) -> Option<(Header, &[u8])> {
     // A version byte stands before the phone number in 2019.
-    let (version_bytes, phone_bytes) = match edition {
-        Edition::Of2013 => (0, 6),
-        Edition::Of2019 => (1, 10),
+    let (version_bytes, phone_bytes) = match (framing, edition) {
+        (Framing::Vendor, Edition::Of2013) => (0, 7),
+        (Framing::Vendor, Edition::Of2019) => return None,
+        (_, Edition::Of2013) => (0, 6),
+        (_, Edition::Of2019) => (1, 10),
     };
     let (stated, rest) = rest.split_at_checked(version_bytes + phone_bytes)?;
     let (serial, rest) = rest.split_first_chunk()?;
@@ -119,6 +191,7 @@ fn open_as(edition: Edition, properties: u16, rest: &[u8]) -> Option<(Header, &[
     let header = Header {
         id: 0,
         edition,
+        framing,
         address,
         device: device(&stated[version_bytes..]),
         serial: u16::from_be_bytes(*serial),
@@ -140,6 +213,7 @@ fn open_short(id: u16, properties: u16, rest: &[u8]) -> Result<(Header, &[u8]), 
     let header = Header {
         id,
         edition: Edition::Of2013,
+        framing: Framing::Standard,
         address,
         device: device(phone),
         serial: u16::from(serial),
@@ -150,14 +224,15 @@ fn open_short(id: u16, properties: u16, rest: &[u8]) -> Result<(Header, &[u8]), 
     Ok((header, body))
 }
 
-fn unescape<'a>(content: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Reject> {
+fn unescape<'a>(
+    framing: Framing,
+    content: &'a [u8],
+    scratch: &'a mut Vec<u8>,
+) -> Result<&'a [u8], Reject> {
     let mut rest = content;
-    while let Some(at) = memchr(ESCAPE, rest) {
-        let plain = match rest.get(at + 1) {
-            Some(1) => ESCAPE,
-            Some(2) => FLAG,
-            _ => return Err(Reject::Escape),
-        };
+    while let Some(at) = framing.escape(rest) {
+        let pair = rest[at..].first_chunk().ok_or(Reject::Escape)?;
+        let plain = plain(framing, *pair).ok_or(Reject::Escape)?;
         if scratch.len() + at >= CONTENT_BYTES_MAX {
             return Err(Reject::TooLong);
         }
@@ -239,7 +314,7 @@ pub(super) fn push_answer(out: &mut Vec<u8>, to: &Header, serial: u16, id: u16, 
     // A short header has a serial number of one byte.
     let serial = serial.to_be_bytes();
     let serial = match to.id {
-        SHORT_LOCATION | SHORT_STORED => &serial[1..],
+        SHORT_LOCATION | SHORT_STORED if to.framing == Framing::Standard => &serial[1..],
         _ => &serial[..],
     };
     header[4 + address.len()..][..serial.len()].copy_from_slice(serial);
@@ -247,17 +322,17 @@ pub(super) fn push_answer(out: &mut Vec<u8>, to: &Header, serial: u16, id: u16, 
     let check = [xor(header) ^ xor(body)];
     // Room for two escapes.
     out.reserve(header.len() + body.len() + 5);
-    out.push(FLAG);
+    out.push(to.framing.flag());
     for part in [header, body, &check] {
-        push_escaped(out, part);
+        push_escaped(out, to.framing, part);
     }
-    out.push(FLAG);
+    out.push(to.framing.flag());
 }
 
-fn push_escaped(out: &mut Vec<u8>, mut bytes: &[u8]) {
-    while let Some(at) = memchr2(FLAG, ESCAPE, bytes) {
+fn push_escaped(out: &mut Vec<u8>, framing: Framing, mut bytes: &[u8]) {
+    while let Some(at) = framing.special(bytes) {
         out.extend_from_slice(&bytes[..at]);
-        out.extend([ESCAPE, if bytes[at] == ESCAPE { 1 } else { 2 }]);
+        out.extend(escaped(framing, bytes[at]).unwrap_or_default());
         bytes = &bytes[at + 1..];
     }
     out.extend_from_slice(bytes);
@@ -273,12 +348,15 @@ mod tests {
         let mut scratch = Vec::new();
         let wire = [0x30, 0x7d, 0x02, 0x08, 0x7d, 0x01, 0x55];
         assert_eq!(
-            unescape(&wire, &mut scratch),
+            unescape(Framing::Standard, &wire, &mut scratch),
             Ok(&[0x30, 0x7e, 0x08, 0x7d, 0x55][..])
         );
         for bad in [&[0x7d][..], &[0x7d, 0x03], &[0x7d, 0x7d, 0x01]] {
             let mut scratch = Vec::new();
-            assert_eq!(unescape(bad, &mut scratch), Err(Reject::Escape));
+            assert_eq!(
+                unescape(Framing::Standard, bad, &mut scratch),
+                Err(Reject::Escape)
+            );
         }
     }
 

@@ -729,3 +729,30 @@ fn a_short_header_is_answered_in_kind_if_its_sender_waits() {
         }
     }
 }
+
+#[test]
+fn one_vendor_has_flags_and_escapes_of_its_own() {
+    // A heartbeat with a phone number of seven bytes and the serial number 3de7, in both directions; checks by hand.
+    let heartbeat = unhex("e700020000013912345678043e02e602ece7");
+    let mut session = session();
+    let stream = [&heartbeat[..], &heartbeat].concat();
+    for message in read(&mut session, &stream) {
+        let message = message.unwrap();
+        assert_eq!(message.device.unwrap().as_str(), "1391234567804");
+        let answer = &message.answer_now;
+        assert_eq!(answer[..12], unhex("e78001000501391234567804")[..]);
+        assert_eq!(
+            answer[14..21],
+            unhex("3e02e602000200")[..],
+            "the serial number, escaped"
+        );
+        assert_eq!(answer.last(), Some(&0xe7));
+    }
+    // The same flag in rubbish does not hide what follows.
+    let plain = unhex("7e000200000139123456780007357e");
+    let rubbish = [&[0xe7, 0x55, 0x01][..], &plain].concat();
+    assert_eq!(
+        read(&mut session, &rubbish)[1].as_ref().unwrap().kind,
+        "heartbeat"
+    );
+}
