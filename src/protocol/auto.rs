@@ -174,6 +174,7 @@ fn recognise(bytes: &[u8]) -> Guess {
         b'$' => dollar(bytes),
         b'0'..=b'9' => digits(bytes),
         0..=3 => length(bytes),
+        0xe7 => vendor_flag(bytes),
         _ => Guess::Nothing,
     };
     match guess {
@@ -213,6 +214,15 @@ fn digits(bytes: &[u8]) -> Guess {
     }
 }
 
+/// One vendor's flag of JT/T 808, and the first half of a number of a message: all of a terminal are below 1000 hex.
+fn vendor_flag(bytes: &[u8]) -> Guess {
+    match bytes.get(1) {
+        None => Guess::Unsure,
+        Some(0..=0x0f) => Guess::Is(Protocol::Jt808),
+        Some(_) => Guess::Nothing,
+    }
+}
+
 /// Two protocols begin with a length of two bytes. Teltonika names itself by 15 digits, or sends a packet (UDP) with a
 /// marker; Ruptela packs the 15 digits into eight bytes, of which the first is zero.
 fn length(bytes: &[u8]) -> Guess {
@@ -244,6 +254,7 @@ mod tests {
     fn each_protocol_is_known_by_its_first_bytes() {
         let beginnings: &[(&[u8], Protocol)] = &[
             (b"\x7e\x01\x00", Protocol::Jt808),
+            (b"\xe7\x01\x00", Protocol::Jt808),
             (b"\x00\x0f356307042441013", Protocol::Teltonika),
             (
                 b"\x00\x00\x00\x00\x00\x00\x00\x36\x08\x01",
