@@ -27,6 +27,14 @@ Examples:
 Exit codes: 0 done, 64 wrong use, 69 a port or service is taken or away, 70 an error of our own,
 74 a file failed, 75 something was left behind in a drain, 78 the configuration is wrong.";
 
+const DECODE_HELP: &str = "\
+A line is one message: hex: and digits, http: and a JSON object with method, url, headers and body,
+or text with \\\\, \\r and \\n escaped. An empty line starts a new session.
+
+Examples:
+  echo '$GPGLL,5057.970,N,00146.110,E,142451,A*27' | ringway decode nmea
+  echo 'hex:78780d01049015420323751800011f170d0a' | ringway decode gt06";
+
 /// Positions of a fleet to local dispatch in milliseconds, alarms to the cloud without loss.
 #[derive(Debug, Parser)]
 #[command(name = "ringway", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
@@ -53,6 +61,7 @@ pub enum Verb {
     /// Run a node, a simulated fleet and a broker on this machine and check what arrives
     Demo(demo::Demo),
     /// Read messages of a protocol on standard input and print them as JSON
+    #[command(after_help = DECODE_HELP)]
     Decode {
         /// The protocol, such as jt808, teltonika, gt06, nmea or auto
         protocol: String,

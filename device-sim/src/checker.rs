@@ -5,7 +5,8 @@
 //! declared kill of its supervisor, an alarm of the same device and rule that starts at another report of the same
 //! episode counts for it (`shifted`), and after a declared loss it may be missing (`excused`); both are reported.
 //! A report that its protocol does not answer was never promised: it counts as had once its position was pushed.
-//! Misplaced: a position was pushed that is not the one that was sent.
+//! Misplaced: a position was pushed that is not the one that was sent. Unseen: a device reported, and none of its
+//! positions was pushed; devices of one protocol speak several forms of it, and each form must be seen.
 
 #[cfg(test)]
 mod tests;
@@ -136,10 +137,16 @@ pub struct Check {
     pub misplaced: u64,
     /// The first of them.
     pub misplaced_first: Option<String>,
+    /// Devices that reported and of which no position was pushed, if positions were wanted.
+    pub unseen: u64,
+    /// The first of them.
+    pub unseen_first: Option<String>,
     /// Reports that had to be answered.
     pub kept: u64,
     /// True raises and clears that came, by kind.
     pub came: BTreeMap<&'static str, [u64; 2]>,
+    /// What was wanted of the whole fleet and did not happen at all.
+    pub missing: Vec<&'static str>,
     /// Kinds that were wanted and never came.
     pub kinds_missing: Vec<&'static str>,
     /// What was wanted of protocols and never seen.
@@ -154,6 +161,7 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
     let book = ledger.open();
     let (shifted, strays) = shifts(&book);
     let stood_for: HashSet<(Key, Phase)> = shifted.iter().copied().collect();
+    let unseen: Vec<u32> = book.unseen().filter(|_| wanted.tracks).collect();
     let mut verdict = Check {
         summary: Summary {
             devices: book.accounts.len() as u32,
@@ -185,8 +193,11 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
         misplaced_first: book.misplaced.as_ref().map(|(device, sent, shown)| {
             format!("{} sent {sent:?} and was {shown:?}", book.crew.id(*device))
         }),
+        unseen: unseen.len() as u64,
+        unseen_first: unseen.first().map(|&device| book.crew.id(device)),
         kept: book.counts.kept,
         came: BTreeMap::new(),
+        missing: Vec::new(),
         kinds_missing: Vec::new(),
         protocols_missing: Vec::new(),
         file_error: book.file_error.clone(),
@@ -255,6 +266,7 @@ pub fn check(ledger: &Ledger, traces: usize, wanted: &Wanted) -> Check {
     }
     let missing = |kind: &&'static str| verdict.came.get(kind).is_none_or(|came| came[0] == 0);
     verdict.kinds_missing = wanted.kinds.iter().copied().filter(missing).collect();
+    verdict.missing = verdict.missing(wanted);
     verdict.summary.ok = verdict.holds(wanted);
     verdict
 }
@@ -332,17 +344,30 @@ fn straddles(episode: &Episode, phase: Phase, lost_ms: i64) -> bool {
 }
 
 impl Check {
+    /// What a run must show at least once and did not.
+    fn missing(&self, wanted: &Wanted) -> Vec<&'static str> {
+        let s = &self.summary;
+        let counts = [
+            (true, s.frames_sent, "no report was sent"),
+            (self.kept > 0, s.frames_answered, "no report was answered"),
+            (wanted.tracks, s.tracks_pushed, "no position was pushed"),
+            (wanted.alarms, s.alarms_raised, "no alarm had to be raised"),
+            (wanted.alarms, s.alarms_delivered, "no alarm was delivered"),
+            (wanted.traces, s.traces, "no trace of an alarm came"),
+        ];
+        let missing = counts
+            .into_iter()
+            .filter(|&(must, count, _)| must && count == 0);
+        missing.map(|(_, _, what)| what).collect()
+    }
+
     fn holds(&self, wanted: &Wanted) -> bool {
         let s = &self.summary;
-        let tracks = !wanted.tracks || s.tracks_pushed > 0;
-        let alarms = !wanted.alarms || (s.alarms_raised > 0 && s.alarms_delivered > 0);
-        let traces = !wanted.traces || s.traces > 0;
         let true_news = s.lost == 0 && s.invented == 0 && self.misplaced == 0;
         let nothing_wrong = true_news && self.file_error.is_none();
         let kinds = !wanted.alarms || self.kinds_missing.is_empty();
-        let protocols = self.protocols_missing.is_empty();
-        let answers = s.frames_sent > 0 && (self.kept == 0 || s.frames_answered > 0);
-        answers && tracks && alarms && traces && nothing_wrong && kinds && protocols
+        let parts = self.protocols_missing.is_empty() && self.unseen == 0;
+        nothing_wrong && self.missing.is_empty() && kinds && parts
     }
 }
 

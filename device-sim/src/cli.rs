@@ -181,9 +181,9 @@ impl Spoken {
 /// Where a runtime listens, as it is told on standard input.
 #[derive(Debug, Deserialize)]
 struct Targets {
-    /// All that speak over TCP; the name is older than the other protocols.
-    #[serde(alias = "tcp")]
-    jt808: Option<String>,
+    /// All that speak over TCP.
+    #[serde(alias = "jt808")]
+    tcp: Option<String>,
     /// Those that speak over UDP.
     udp: Option<String>,
     stream: Option<String>,
@@ -365,7 +365,7 @@ fn prepare(args: &FleetArgs) -> Result<(Options, Roads), CliError> {
 /// Points a run at what was told on standard input.
 fn aim(options: &mut Options, targets: Targets) -> Result<(), CliError> {
     let connected = |protocol: &Protocol| protocol.carrier() == Carrier::Tcp;
-    match &targets.jt808 {
+    match &targets.tcp {
         Some(target) => options.target.tcp = resolve(target)?,
         None if options.protocols.iter().any(connected) => {
             return Err(CliError::Targets("no target for connections".into()));
@@ -467,12 +467,21 @@ impl Show {
                 .iter()
                 .for_each(|alarm| eprintln!("device-sim: {what}: {alarm}"));
         }
+        for what in &check.missing {
+            eprintln!("device-sim: {what}");
+        }
         for kind in &check.kinds_missing {
             eprintln!("device-sim: no {kind} was delivered");
         }
         if let Some(first) = &check.misplaced_first {
             let count = check.misplaced;
             eprintln!("device-sim: {count} positions were pushed wrong, the first: {first}");
+        }
+        if let Some(first) = &check.unseen_first {
+            let count = check.unseen;
+            eprintln!(
+                "device-sim: {count} devices reported and were never pushed, the first: {first}"
+            );
         }
         for missing in &check.protocols_missing {
             eprintln!("device-sim: {missing}");

@@ -128,6 +128,8 @@ pub(crate) struct Account {
     entries: VecDeque<Entry>,
     /// Time of the newest report, UTC ms.
     newest_ms: Option<i64>,
+    /// Whether the stream's subscriber was told of any of its reports.
+    shown: bool,
     /// Numbers of reports that nobody was to answer and nobody was told of, as far as they are forgotten.
     untold: Vec<u32>,
     judge: Judge,
@@ -382,6 +384,13 @@ impl Book {
         })
     }
 
+    /// Devices that reported and of which no position was pushed.
+    pub fn unseen(&self) -> impl Iterator<Item = u32> {
+        let unseen = |account: &Account| account.newest_ms.is_some() && !account.shown;
+        let accounts = (0..).zip(&self.accounts);
+        accounts.filter_map(move |(device, account)| unseen(account).then_some(device))
+    }
+
     /// Whether the runtime is known to have had a report. `seen`: the alarm that it means came.
     fn was_had(&self, device: u32, mark: Mark, seen: bool) -> bool {
         let account = &self.accounts[device as usize];
@@ -495,6 +504,7 @@ impl Book {
         };
         if entry.report.time_ms() == time_ms && !entry.tracked {
             entry.tracked = true;
+            account.shown = true;
             if !entry.report.is_shown_by(shown) {
                 self.counts.misplaced += 1;
                 let sent = entry.report;

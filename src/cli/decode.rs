@@ -283,12 +283,17 @@ impl Decoded {
         }
     }
 
+    /// Text as it is, all else in hexadecimal: behind `auto` there may be either.
     fn answer_with(&mut self, protocol: Protocol, answer: &[u8]) {
-        if protocol.is_text() {
-            self.answer.push_str(&String::from_utf8_lossy(answer));
-        } else {
-            let digits = answer.iter().map(|byte| format!("{byte:02x}"));
-            self.answer.extend(digits);
+        let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+        match str::from_utf8(answer) {
+            Ok(text) if protocol.is_text() && answer.iter().all(is_text) => {
+                self.answer.push_str(text);
+            }
+            _ => {
+                let digits = answer.iter().map(|byte| format!("{byte:02x}"));
+                self.answer.extend(digits);
+            }
         }
     }
 

@@ -45,7 +45,8 @@ Examples:
   ringway demo --protocols all                   devices of every protocol that the simulator speaks
   ringway demo --roads monaco.json               drive on other roads
 
-Exit code 0 only if every alarm that had to be raised was delivered, and none that had not.")]
+Exit code 0 only if every alarm that had to be raised was delivered, and none that had not, and every
+device was seen where it was.")]
 pub struct Demo {
     /// End by itself after this long, such as 20s
     #[arg(long, value_name = "TIME", value_parser = length)]
@@ -243,12 +244,15 @@ async fn demonstrate(demo: &Demo) -> Result<bool, DemoError> {
     };
     let told = writeln!(
         say,
-        "map      http://{}/\nmetrics  http://{}/metrics\nbroker   {broker_url}\ndevices  {} on {}, until {}",
+        "map      http://{}/\nmetrics  http://{}/metrics\nbroker   {broker_url}\ndevices  {} on {} {}",
         address("dispatcher"),
         address("observer"),
         demo.devices,
         ports.join(" and "),
-        demo.r#for.as_deref().unwrap_or("Ctrl-C"),
+        match &demo.r#for {
+            Some(time) => format!("for {time}"),
+            None => "until Ctrl-C".to_string(),
+        },
     );
     told.map_err(|e| DemoError::Io("write to standard output", e))?;
     let targets = json!({

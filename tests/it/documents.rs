@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use ringway::frame::{AlarmKind, AttributeKey, Severity};
-use ringway::protocol::Reject;
+use ringway::protocol::{Protocol, Reject};
 
 fn read(document: &str) -> String {
     let path = format!("{}/docs/{document}", env!("CARGO_MANIFEST_DIR"));
@@ -51,12 +51,11 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
         .collect()
 }
 
-#[test]
-fn the_example_configurations_are_right() {
-    let text = read("configuration.md");
+/// What `ringway check` says to a document's examples: the first is a node, the others are its drop-ins.
+fn checked(document: &str) -> String {
+    let text = read(document);
     let examples = blocks(&text, "toml");
     assert!(examples.len() >= 2, "{examples:?}");
-    // The first is a node, the others are its drop-ins.
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("edge.toml");
     std::fs::write(&main, examples[0]).unwrap();
@@ -73,9 +72,28 @@ fn the_example_configurations_are_right() {
         .unwrap();
     let said = String::from_utf8_lossy(&check.stderr);
     assert!(check.status.success(), "{said}");
-    let found = String::from_utf8_lossy(&check.stdout).into_owned();
+    String::from_utf8_lossy(&check.stdout).into_owned()
+}
+
+#[test]
+fn the_example_configurations_are_right() {
+    let found = checked("configuration.md");
     for sensor in ["mixed (tcp [::]:5000)", "datagrams (udp [::]:5000)"] {
         assert!(found.contains(sensor), "{found}");
+    }
+}
+
+#[test]
+fn the_read_me_names_every_protocol_and_its_configurations_are_right() {
+    let found = checked("../README.md");
+    assert!(found.contains("mixed (tcp [::]:5000)"), "{found}");
+    for document in ["../README.md", "protocols.md", "configuration.md"] {
+        let text = read(document);
+        for protocol in Protocol::ALL {
+            let name = format!("`{}`", protocol.name());
+            let named = text.contains(&name) || *protocol == Protocol::Auto;
+            assert!(named, "{document} does not name {name}");
+        }
     }
 }
 

@@ -41,6 +41,14 @@ fn decode_answers_each_message_line_with_one_object() {
     assert_eq!(out[1]["fixes"][0]["valid"], true);
     assert_eq!(out[2]["device"], Json::Null);
 
+    // Answers of GT06 behind `auto` came out as text, with what is no text lost. The example is the protocol's own.
+    let out = run(
+        "auto",
+        "hex:78780d01012345678901234500018cdd0d0a\n\n##,imei:359586015829802,A;\n",
+    );
+    assert_eq!(out[0]["answer"], "787805010001d9dc0d0a");
+    assert_eq!(out[1]["answer"], "LOAD");
+
     let unknown = ringway::cli::decode::run("pigeon", false, &b""[..], Vec::new());
     let said = unknown.unwrap_err().to_string();
     assert!(
