@@ -245,7 +245,11 @@ impl Decoded {
             .refused
             .filter(|&reject| reject != Reject::UnknownKind);
         if let Some(reject) = refused {
-            return self.fail(reject.into());
+            self.fail(reject.into());
+            // Records before one that cannot be read are passed on, so they are shown.
+            if message.reports.is_empty() {
+                return;
+            }
         }
         self.messages += 1;
         self.kind = message.kind;
@@ -344,4 +348,22 @@ fn fix_json(fix: &Fix, backlog: bool) -> Option<Json> {
         object.insert("backlog".into(), json!(true));
     }
     Some(Json::Object(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of which some records could be read was shown as an error, although they are passed on.
+    #[test]
+    fn records_before_one_that_cannot_be_read_are_shown() {
+        // The vendor's first example of codec 8, which says that it has two records.
+        let line = "hex:000000000000003608020000016B40D8EA30010000000000000000000000000000000105021503010101425E0F01F1\
+                    0000601A014E0000000000000000020000C7CF\n";
+        let mut output = Vec::new();
+        run("teltonika", true, line.as_bytes(), &mut output).unwrap();
+        let object: Json = serde_json::from_slice(&output).unwrap();
+        assert_eq!(object["fixes"][0]["time"], "2019-06-10T10:04:46.000Z");
+        assert_eq!(object["fixes"].as_array().map(Vec::len), Some(1));
+    }
 }

@@ -144,6 +144,9 @@ const WORDS: &[(&[u8], Protocol)] = &[
     (b"imei:", Protocol::Gps103),
     (b"{\"class\":", Protocol::Gpsd),
     (b"!", Protocol::Nmea),
+    (b"QZE,", Protocol::Nmea),
+    (b"IMEI", Protocol::Nmea),
+    (b"$IMEI", Protocol::Nmea),
     (b"(", Protocol::Tk103),
     (b"*", Protocol::H02),
     (b"$$", Protocol::Meitrack),
@@ -171,6 +174,7 @@ fn recognise(bytes: &[u8]) -> Guess {
         b'$' => dollar(bytes),
         b'0'..=b'9' => digits(bytes),
         0..=3 => length(bytes),
+        0xe7 => vendor_flag(bytes),
         _ => Guess::Nothing,
     };
     match guess {
@@ -210,6 +214,15 @@ fn digits(bytes: &[u8]) -> Guess {
     }
 }
 
+/// One vendor's flag of JT/T 808, and the first half of a number of a message: all of a terminal are below 1000 hex.
+fn vendor_flag(bytes: &[u8]) -> Guess {
+    match bytes.get(1) {
+        None => Guess::Unsure,
+        Some(0..=0x0f) => Guess::Is(Protocol::Jt808),
+        Some(_) => Guess::Nothing,
+    }
+}
+
 /// Two protocols begin with a length of two bytes. Teltonika names itself by 15 digits, or sends a packet (UDP) with a
 /// marker; Ruptela packs the 15 digits into eight bytes, of which the first is zero.
 fn length(bytes: &[u8]) -> Guess {
@@ -219,10 +232,10 @@ fn length(bytes: &[u8]) -> Guess {
     if [high, low] == [0, 15] && third.is_ascii_digit() {
         return Guess::Is(Protocol::Teltonika);
     }
-    // A packet over UDP: its length, its number, 01, a number, and the length of the IMEI.
+    // A packet over UDP: its length, its number, 0 or 1, a number, and the length of the IMEI.
     match bytes.get(4..8) {
         None => return Guess::Unsure,
-        Some([1, _, 0, 15]) => return Guess::Is(Protocol::Teltonika),
+        Some([0 | 1, _, 0, 15]) => return Guess::Is(Protocol::Teltonika),
         Some(_) => {}
     }
     // 999,999,999,999,999 is 03 8d 7e a4 c6 7f ff in seven bytes.
@@ -241,6 +254,7 @@ mod tests {
     fn each_protocol_is_known_by_its_first_bytes() {
         let beginnings: &[(&[u8], Protocol)] = &[
             (b"\x7e\x01\x00", Protocol::Jt808),
+            (b"\xe7\x01\x00", Protocol::Jt808),
             (b"\x00\x0f356307042441013", Protocol::Teltonika),
             (
                 b"\x00\x00\x00\x00\x00\x00\x00\x36\x08\x01",
@@ -248,6 +262,10 @@ mod tests {
             ),
             (
                 b"\x00\x3d\xca\xfe\x01\x05\x00\x0f352093086403655",
+                Protocol::Teltonika,
+            ),
+            (
+                b"\x00\xa1\xca\xfe\x00\x1b\x00\x0f356307042441013",
                 Protocol::Teltonika,
             ),
             (b"\x78\x78\x0d\x01", Protocol::Gt06),
@@ -259,6 +277,9 @@ mod tests {
             (b"\r\n$PUBX,00,", Protocol::Nmea),
             (b"12/359586015829802/$GPRMC", Protocol::Nmea),
             (b"359586015829802\r\n", Protocol::Nmea),
+            (b"QZE,359586015829802,", Protocol::Nmea),
+            (b"IMEI 359586015829802\r\n", Protocol::Nmea),
+            (b"$IMEI 359586015829802\r\n", Protocol::Nmea),
             (b"\xb5\x62\x01\x07", Protocol::Ubx),
             (b"{\"class\":\"VERSION\"", Protocol::Gpsd),
             (b"GET /?id=1", Protocol::Osmand),

@@ -130,7 +130,7 @@ impl Session {
             "POLL" => self.poll(object::read(line)?, now),
             "DEVICES" => {
                 let list: Devices = object::read(line)?;
-                if let [device] = &list.devices[..] {
+                if let [device] = &list.devices.0[..] {
                     self.stated = device.path.name().or(self.stated);
                 }
                 Ok(self.message("devices", None))
@@ -167,12 +167,12 @@ impl Session {
 
     /// The last objects of each receiver. A message is of one: of the first that is in it.
     fn poll(&mut self, poll: Poll, now: Arrival) -> Result<Message, Reject> {
-        let first = poll.tpv.first().map(|tpv| tpv.device).unwrap_or_default();
+        let first = poll.tpv.0.first().map(|tpv| tpv.device).unwrap_or_default();
         let mut message = self.message("poll", first.name());
-        for sky in poll.sky.iter().filter(|sky| sky.device == first) {
+        for sky in poll.sky.0.iter().filter(|sky| sky.device == first) {
             self.receiver(first).see(sky, now);
         }
-        for tpv in poll.tpv.iter().filter(|tpv| tpv.device == first) {
+        for tpv in poll.tpv.0.iter().filter(|tpv| tpv.device == first) {
             message.reports.extend(self.take(tpv, now));
         }
         Ok(message)

@@ -1,8 +1,8 @@
 //! Meitrack: text reports (AAA), batches in binary (CCC, CCE), over TCP and UDP.
 //!
 //! This file holds the session: it cuts messages, which state their length and end with a sum, says what each command
-//! means and what it is answered. Only a device that waits to delete what it stored is answered (CCC, AFF), when the
-//! reports are safe. A picture comes only if somebody asks for it; its parts are counted and left.
+//! means and what it is answered. A heartbeat is answered (AAC), and a device that waits to delete what it stored (CCC,
+//! AFF), when the reports are safe. A picture comes only if somebody asks for it; its parts are counted and left.
 
 mod binary;
 mod event;
@@ -178,8 +178,8 @@ impl<'a> Envelope<'a> {
         Message::new(kind, Some(self.device))
     }
 
-    /// Under its own identifier, that the device may delete so many of its stored reports.
-    fn delete(&self, count: usize) -> Vec<u8> {
+    /// Under its own identifier and command, a count: of the stored reports that the device may delete.
+    fn answer(&self, count: usize) -> Vec<u8> {
         let counted = [b",", self.device.as_bytes(), b",", self.command].concat();
         let count = count.to_string();
         // A comma, the count, and the end.
@@ -218,7 +218,7 @@ impl Session {
             b"AFF" => {
                 let mut message = self.text(envelope, now);
                 if !message.reports.is_empty() {
-                    message.answer_when_safe = envelope.delete(1);
+                    message.answer_when_safe = envelope.answer(1);
                 }
                 message
             }
@@ -238,7 +238,11 @@ impl Session {
                 message.refused = Some(Reject::Part);
                 message
             }
-            b"AAC" => envelope.message("heartbeat"),
+            b"AAC" => {
+                let mut message = envelope.message("heartbeat");
+                message.answer_now = envelope.answer(1);
+                message
+            }
             _ if is_text(envelope.body) => self.text(envelope, now),
             _ => {
                 let mut message = envelope.message("unknown");
@@ -272,7 +276,7 @@ impl Session {
     fn batch(&self, envelope: &Envelope, batch: binary::Batch, wait: bool) -> Message {
         let mut message = envelope.message("batch");
         if wait {
-            message.answer_now = envelope.delete(batch.count);
+            message.answer_now = envelope.answer(batch.count);
         }
         message.refused = batch.refused;
         message.attributes = batch.attributes;

@@ -210,12 +210,9 @@ impl Session {
             .split_first_chunk::<DATAGRAM_HEAD_BYTES>()
             .ok_or(Reject::Length)?;
         let device = imei(&head[8..]).ok_or(Reject::Device)?;
-        let &[_, _, id_high, id_low, kind, number, ..] = head;
-        let answer = |accepted: u8| match kind {
-            // A datagram that wants no answer.
-            0 => Vec::new(),
-            _ => vec![0, 5, id_high, id_low, 1, number, accepted],
-        };
+        // The byte between the numbers, 0 or 1, has no use any more; every datagram is answered.
+        let &[_, _, id_high, id_low, _, number, ..] = head;
+        let answer = |accepted: u8| vec![0, 5, id_high, id_low, 1, number, accepted];
         self.data(data, Some(device), answer, now)
     }
 

@@ -20,8 +20,8 @@ const ID_BYTES: usize = 12;
 /// Longest text that is kept.
 const TEXT_BYTES_MAX: usize = 256;
 
-/// Most access points that are told.
-const WIFI_MAX: usize = 8;
+/// Most access points that are told, and most cells.
+const NEIGHBOURS_MAX: usize = 8;
 
 /// Most values of the vehicle's own network that are kept.
 const VALUES_MAX: usize = 32;
@@ -115,12 +115,12 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// An id of digits, or of twelve characters if it has others, and a command of two letters and two more characters,
+    /// An id of twelve characters, or of another count of digits, and a command of two letters and two more characters,
     /// with or without a comma between.
     fn read(inner: &'a [u8]) -> Result<Head<'a>, Reject> {
         let digits = inner.iter().take_while(|byte| byte.is_ascii_digit());
         let digits = digits.count();
-        let head = Head::cut(inner, digits).or_else(|| Head::cut(inner, ID_BYTES));
+        let head = Head::cut(inner, ID_BYTES).or_else(|| Head::cut(inner, digits));
         match DeviceId::new(&inner[..digits]) {
             None if head.is_none() => Err(Reject::Device),
             _ => head.ok_or(Reject::Rubbish),
@@ -186,6 +186,7 @@ impl Session {
             [b'D', b'W', b'5' | b'6', _] if !placed => {
                 surroundings(head, &mut report, &self.settings, now);
             }
+            _ if !placed => braced_cells(head, &mut report),
             _ => {}
         }
         if placed || !report.momentary.is_empty() {
@@ -200,6 +201,7 @@ impl Session {
             message.attributes = report.attributes;
             message.refused = match head.command {
                 _ if message.kind == "unknown" => Some(Reject::UnknownKind),
+                _ if !message.attributes.is_empty() => None,
                 // These have nothing to say but a position.
                 [b'B', b'R', ..] | [b'D', b'W', b'3' | b'4', _] => Some(Reject::Field),
                 _ => None,
@@ -295,6 +297,22 @@ fn network(head: &Head, report: &mut Report) {
     }
 }
 
+/// What stands in place of a position that is not known: cells, each between braces.
+fn braced_cells(head: &Head, report: &mut Report) {
+    let braced = head.data.split(|&byte| byte == b'{').skip(1);
+    let cells: Vec<_> = braced
+        .filter_map(|rest| {
+            let fields = Fields::new(rest.split(|&byte| byte == b'}').next()?);
+            let numbers: Option<Vec<_>> = (0..4).map(|at| fields.number(at)).collect();
+            let numbers = numbers?.into_iter().map(|number| number.to_string());
+            Some(numbers.collect::<Vec<_>>().join("-"))
+        })
+        .take(NEIGHBOURS_MAX)
+        .collect();
+    let cells = (!cells.is_empty()).then(|| cells.join(" "));
+    report.state(AttributeKey::Cells, cells);
+}
+
 /// Network, cell, a count of access points (address, signal and channel, stars between), date and time.
 fn surroundings(head: &Head, report: &mut Report, settings: &Settings, now: Arrival) {
     let fields = Fields::new(head.data);
@@ -305,7 +323,7 @@ fn surroundings(head: &Head, report: &mut Report, settings: &Settings, now: Arri
     let points: Vec<_> = fields
         .from(5)
         .iter()
-        .take(count.min(WIFI_MAX))
+        .take(count.min(NEIGHBOURS_MAX))
         .filter_map(|point| {
             let mut parts = point.split(|&byte| byte == b'*');
             let (address, signal) = (printable(parts.next()?)?, printable(parts.next()?)?);

@@ -1,9 +1,10 @@
 //! The objects that are read, with the members that are of use. Members and their order are free otherwise.
 
 use std::borrow::Cow;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 
 use super::super::real::{self, Moment};
 use super::super::{Arrival, Reject, Report, Settings};
@@ -74,14 +75,14 @@ pub(super) struct Sky {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Poll {
-    pub(super) tpv: Vec<Tpv>,
-    pub(super) sky: Vec<Sky>,
+    pub(super) tpv: Few<Tpv>,
+    pub(super) sky: Few<Sky>,
 }
 
 /// The receivers that gpsd reads.
 #[derive(Deserialize)]
 pub(super) struct Devices {
-    pub(super) devices: Vec<Device>,
+    pub(super) devices: Few<Device>,
 }
 
 /// One of them.
@@ -280,6 +281,46 @@ impl Visitor<'_> for PathVisitor {
     fn visit_str<E: Error>(self, path: &str) -> Result<Path, E> {
         let name = path.rsplit('/').next().unwrap_or(path);
         Ok(Path(DeviceId::new(name.as_bytes())))
+    }
+}
+
+/// The first of a list, as a list of empty objects would take a hundred times the memory of its line.
+pub(super) struct Few<T>(pub(super) Vec<T>);
+
+/// Most objects of a list that are read: one for each receiver, of which a vehicle has a few.
+const LIST_MAX: usize = 16;
+
+impl<T> Default for Few<T> {
+    fn default() -> Few<T> {
+        Few(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Few<T>, D::Error> {
+        from.deserialize_seq(FewVisitor(PhantomData))
+    }
+}
+
+struct FewVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for FewVisitor<T> {
+    type Value = Few<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Few<T>, A::Error> {
+        let mut few = Vec::new();
+        while few.len() < LIST_MAX {
+            match items.next_element()? {
+                Some(item) => few.push(item),
+                None => return Ok(Few(few)),
+            }
+        }
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Few(few))
     }
 }
 

@@ -204,6 +204,21 @@ fn a_poll_holds_the_last_objects() {
     assert_eq!((device.as_str(), report.fix.satellites), ("a", 7));
 }
 
+/// A list of empty objects took two megabytes, where one message may take 64 KiB.
+#[test]
+fn a_long_list_is_read_to_its_end_and_kept_in_part() {
+    let empty = vec!["{}"; 6000].join(",");
+    let stream = format!(
+        "{{\"class\":\"POLL\",\"tpv\":[{},{empty}],\"sky\":[]}}\n",
+        tpv("/dev/a", 1, "").trim_end()
+    );
+    let (_, device, report) = feed(&mut live(), &stream, usize::MAX).remove(0);
+    assert_eq!((device.as_str(), report.fix.lat_e7), ("a", 481_173_000));
+    let poll: Poll = object::read(stream.trim_end().as_bytes()).unwrap();
+    assert!(poll.tpv.0.len() < 100);
+    assert!(object::read::<Poll>(b"{\"tpv\":[{},{}").is_err());
+}
+
 #[test]
 fn what_is_no_object_of_gpsd_is_refused_and_what_is_not_known_passed_over() {
     let mut session = live();

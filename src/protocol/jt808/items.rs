@@ -20,12 +20,7 @@ pub(super) fn standard(id: u8, value: &[u8], report: &mut Report) -> Option<()> 
         // 0.1 km/h.
         (0x03, 2) => report.state(AttributeKey::TachographSpeedMps, Some(scaled(number, 36.0))),
         (0x04, 2) => report.state_named("alarm_to_confirm", Some(number)),
-        (0x05, 30) => {
-            let pressures = value.iter().enumerate().filter(|&(_, &raw)| raw != 0xff);
-            for (at, &raw) in pressures {
-                report.state_named(format!("tyre_{}_pressure", at + 1), Some(raw));
-            }
-        }
+        (0x05, 30) => tyre_pressures(value, report),
         (0x06, 2) => report.state(AttributeKey::TemperatureC, Some(sign_magnitude(number))),
         (0x11, 1 | 5) => {
             report.state_named("overspeed_place", value.first().copied());
@@ -357,6 +352,15 @@ fn access_points(value: &[u8], report: &mut Report) {
     });
     let points: Vec<_> = points.collect();
     report.state(AttributeKey::Wifi, Some(points.join(" ")));
+}
+
+/// The number of each tyre and its pressure. All in one text: thirty values each of a name of its own would take a
+/// hundred times the memory of the item.
+fn tyre_pressures(value: &[u8], report: &mut Report) {
+    let known = value.iter().enumerate().filter(|&(_, &raw)| raw != 0xff);
+    let pressures: Vec<_> = known.map(|(at, raw)| format!("{}:{raw}", at + 1)).collect();
+    let stated = (!pressures.is_empty()).then(|| pressures.join(" "));
+    report.state_named("tyre_pressures", stated);
 }
 
 /// Tyres: number, sensor of three bytes, pressure in 1/40 bar, temperature from 50 below zero, state.

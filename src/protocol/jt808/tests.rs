@@ -517,8 +517,8 @@ fn stated(attributes: &[Attribute], name: &str) -> Option<Value> {
 #[test]
 fn items_of_the_standard_keep_their_units() {
     let mut items = vec![0x02, 2, 0x80, 75, 0x03, 2, 0x01, 0x68, 0x06, 2, 0x80, 5];
-    items.extend([0x12, 6, 1, 0, 0, 0, 7, 1, 0x05, 30, 24]);
-    items.extend([0xff; 29]);
+    items.extend([0x12, 6, 1, 0, 0, 0, 7, 1, 0x05, 30, 24, 0xff, 25]);
+    items.extend([0xff; 27]);
     let attributes = with_items(&items).attributes;
     let stated = |name| stated(&attributes, name);
     assert_eq!(stated("fuel_percent"), Some(Value::Int(75)));
@@ -526,8 +526,18 @@ fn items_of_the_standard_keep_their_units() {
     assert_eq!(stated("tachograph_speed_mps"), Some(Value::Float(10.0)));
     assert_eq!(stated("temperature_c"), Some(Value::Int(-5)));
     assert_eq!(stated("area"), Some(Value::Text("7".into())));
-    assert_eq!(stated("tyre_1_pressure"), Some(Value::Int(24)));
-    assert_eq!(stated("tyre_2_pressure"), None, "ff is no tyre");
+    let pressures = Some(Value::Text("1:24 3:25".into()));
+    assert_eq!(stated("tyre_pressures"), pressures, "ff is no tyre");
+}
+
+/// A message of a thousand bytes took more than 64 KiB, as an item of 32 bytes became thirty attributes, again and
+/// again.
+#[test]
+fn the_pressures_of_all_tyres_are_one_attribute() {
+    let item = [&[0x05, 30][..], &[24; 30]].concat();
+    let once = with_items(&item).attributes.len();
+    let often = with_items(&item.repeat(31)).attributes.len();
+    assert_eq!(often - once, 30);
 }
 
 #[test]
@@ -633,6 +643,19 @@ fn transparent_messages_may_hold_a_place() {
     assert_eq!(codes, Some(Value::Text("P0301".into())));
     let message = read_one(&mut session(), &wire(0x0900, 0, &PHONE, 0, &alarm)).unwrap();
     assert_eq!(message.reports[0].momentary, AlarmKind::HarshBraking.into());
+}
+
+/// A collision that a vehicle told as an event was answered as done and passed on to nobody, as it has no place.
+#[test]
+fn an_event_of_a_vehicle_is_an_alarm_without_a_place() {
+    let time = [0x26, 0x06, 0x15, 0x18, 0x00, 0x00];
+    let event = [&[0xf0], &time[..], &[0, 1, 0x15, 0, 0, 0, 56]].concat();
+    let message = read_one(&mut session(), &wire(0x0900, 0, &PHONE, 0, &event)).unwrap();
+    let report = &message.reports[0];
+    assert_eq!(report.momentary, AlarmKind::Collision.into());
+    assert_eq!(report.fix.time(), Some(NOW.wall_ms));
+    assert!(!report.fix.fields.has(FixFields::POSITION));
+    assert_eq!(result_of(&message.answer_when_safe), 0);
 }
 
 #[test]

@@ -76,6 +76,12 @@ fn vehicle(locations: &Locations, data: &[u8]) -> Option<Report> {
                 report.momentary.0 |= vehicle_alarm(id).map_or(0, |kind| Alarms::from(kind).0);
             }
         }
+        // An event without a place.
+        0x15 => {
+            report.momentary = vehicle_event(at.u32()?)?.into();
+            locations.set_time(&mut report.fix, &sent);
+            return Some(report);
+        }
         _ => return None,
     }
     report.fix = locations.place(at.u32()?, at.u32()?, at.u32()?);
@@ -85,6 +91,18 @@ fn vehicle(locations: &Locations, data: &[u8]) -> Option<Report> {
         None => report.fix.set_valid(false),
     }
     Some(report)
+}
+
+/// The events of such a vehicle that are alarms.
+fn vehicle_event(number: u32) -> Option<AlarmKind> {
+    match number {
+        51 => Some(AlarmKind::HarshAcceleration),
+        52 => Some(AlarmKind::HarshBraking),
+        53 => Some(AlarmKind::HarshCornering),
+        54 => Some(AlarmKind::LaneDeparture),
+        56 => Some(AlarmKind::Collision),
+        _ => None,
+    }
 }
 
 /// The alarms of such a vehicle that have a kind.

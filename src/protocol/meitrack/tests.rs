@@ -162,6 +162,29 @@ fn a_card_that_was_read_names_the_driver() {
     );
 }
 
+/// A call for help was refused because the device's clock had no date yet.
+#[test]
+fn an_alarm_counts_without_a_time_too() {
+    let fields = FIELDS
+        .replacen("35,", "1,", 1)
+        .replace("260615100000", "000000000000");
+    for command in ["AAA", "A10"] {
+        let report = &read_one(&wire(command, fields.as_bytes())).reports[0];
+        assert_eq!(report.momentary, AlarmKind::Sos.into());
+        assert!(!report.fix.fields.has(FixFields::TIME));
+    }
+}
+
+#[test]
+fn a_heartbeat_is_answered() {
+    let message = read_one(b"$$A25,490154203237518,AAC*3D\r\n");
+    let answer = String::from_utf8(message.answer_now).unwrap();
+    assert!(
+        answer.starts_with("@@A27,490154203237518,AAC,1*"),
+        "{answer}"
+    );
+}
+
 #[test]
 fn a_stored_report_is_deleted_when_it_is_safe() {
     let message = read_one(&wire("AFF", format!("0004,{FIELDS}").as_bytes()));

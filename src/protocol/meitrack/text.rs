@@ -26,7 +26,8 @@ pub(super) fn report(body: &[u8], settings: &Settings, now: Arrival) -> Option<R
     let time = next();
     match time_ms(time) {
         Some(time_ms) => set_time(&mut report.fix, time_ms, settings, now),
-        None if time.is_empty() => {}
+        // A clock that was never set has no date; what else is said, an alarm perhaps, counts all the same.
+        None if time.is_empty() || is_moment(time) => {}
         None => return None,
     }
     report.fix.set_valid(next() == b"A");
@@ -85,6 +86,11 @@ fn number(field: &[u8]) -> Option<u32> {
 
 fn thousandths(field: &[u8]) -> Option<f64> {
     decimal(field, 3).map(|number| number as f64 / 1000.0)
+}
+
+/// Whether a field is written like a time, be it one or not.
+fn is_moment(field: &[u8]) -> bool {
+    field.len() == 12 && field.iter().all(u8::is_ascii_digit)
 }
 
 /// `yymmddhhmmss`.

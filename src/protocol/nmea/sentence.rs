@@ -11,6 +11,9 @@ use crate::frame::DeviceId;
 /// Starts a comment in a recorded log, and vendors' messages that are not sentences.
 pub(super) const COMMENT: &[u8] = b"#";
 
+/// Starts a tracker's report in the form of a sentence without a dollar.
+const BARE: &[u8] = b"QZE,";
+
 /// What a line is.
 pub(super) enum Line<'a> {
     /// A sentence of `$`.
@@ -53,10 +56,16 @@ impl<'a> Line<'a> {
         if line.starts_with(COMMENT) {
             return Ok(Line::Other("comment"));
         }
+        if line.starts_with(BARE) {
+            return Ok(Line::Sentence(Sentence::cut(&[], line)));
+        }
         let start = match line.first() {
             Some(b'$') => Some(0),
             _ => memchr(b'$', line),
         };
+        if let Some(device) = named(line) {
+            return Ok(Line::Identity(device));
+        }
         if let Some(start) = start {
             let sentence = Sentence::cut(&line[..start], &line[start + 1..]);
             // Dollars and noise are no notes of a receiver: who sends them is not sound.
@@ -83,6 +92,13 @@ fn after_tag_block(line: &[u8]) -> &[u8] {
         Some(end) => &block[end + 1..],
         None => line,
     }
+}
+
+/// The id in a line that is the word IMEI, one character, and digits.
+fn named(line: &[u8]) -> Option<DeviceId> {
+    let line = line.strip_prefix(b"$").unwrap_or(line);
+    let (_, id) = line.strip_prefix(b"IMEI")?.split_first()?;
+    identity(id)
 }
 
 impl<'a> Sentence<'a> {

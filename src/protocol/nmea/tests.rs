@@ -414,3 +414,40 @@ fn vendor_positions_are_read() {
     assert_eq!((fix.lat_e7, fix.lon_e7), (481_173_000, -115_000_000));
     assert_eq!(time(&fix).as_deref(), Some("2026-06-15T12:00:00.000Z"));
 }
+
+/// Trackers of one family lost their positions or their names: a report that begins with a word in place of a dollar was
+/// rubbish, a modem's status was read after one of four names for its receiver only and without its speed, and a login
+/// with the word IMEI was not one.
+#[test]
+fn trackers_that_say_it_in_their_own_way_are_read() {
+    let report = "QZE,490154203237518,15,15062026,095959,-33.8688,151.2093,36,90,A,1\r\n";
+    let fix = fixes(&mut live(), report).remove(0);
+    assert_eq!((fix.lat_e7, fix.lon_e7), (-338_688_000, 1_512_093_000));
+    assert_eq!((fix.speed_mm_s, fix.course_cdeg), (10_000, 9000));
+    assert_eq!(time(&fix).as_deref(), Some("2026-06-15T09:59:59.000Z"));
+    assert!(fix.fields.has(FixFields::VALID));
+
+    let modem = "$ID,490154203237518,4,V,12.5,GPSEH,A,D,150626,T,095959,S,9:5,La,48.1173,S,Lo,11.5,W,H,90.0,V,36.0\r\n";
+    let fix = fixes(&mut live(), modem).remove(0);
+    assert_eq!((fix.lat_e7, fix.lon_e7), (-481_173_000, -115_000_000));
+    assert_eq!(
+        (fix.speed_mm_s, fix.course_cdeg, fix.satellites),
+        (10_000, 9000, 5)
+    );
+
+    for login in [
+        "IMEI 490154203237518",
+        "$IMEI=490154203237518",
+        line("PSIWMDID,490154203237518").trim_end(),
+        line("GPTXT,NET,490154203237518,Operator,-75,204 04").trim_end(),
+        report.trim_end(),
+        modem.trim_end(),
+    ] {
+        let message = live().decode(login.as_bytes(), NOW).unwrap();
+        assert_eq!(
+            message.device.map(|device| device.to_string()).as_deref(),
+            Some("490154203237518"),
+            "{login}"
+        );
+    }
+}

@@ -1,6 +1,6 @@
 //! Sentences of vendors: u-blox's position, and what trackers say in the form of a sentence.
 
-use super::super::{calendar, text};
+use super::super::{calendar, fields::printable, text};
 use super::fields::Fields;
 use super::standard::{Facts, Kind, Read, Sender, days_of, hundredths, quality, status_quality};
 use crate::frame::{Attribute, AttributeKey, DeviceId, Value};
@@ -25,12 +25,21 @@ pub(super) fn read(address: &[u8], at: &mut Fields, read: &mut Read) {
             loran(at, facts);
             "rma"
         }
+        b"QZE" => {
+            read.sender = Some(Box::new(event_report(at, facts)));
+            "tracker"
+        }
         b"GPIOP" => {
             read.sender = Some(Box::new(inputs(at)));
             read.name = "inputs";
             return;
         }
-        b"PGID" | b"GPFID" | b"DEVID" | b"PCPTI" | b"CONNECT" => {
+        b"GPTXT" if at.next() == b"NET" => {
+            read.sender = Some(Box::new(network(at)));
+            read.name = "network";
+            return;
+        }
+        b"PGID" | b"GPFID" | b"DEVID" | b"PCPTI" | b"CONNECT" | b"PSIWMDID" => {
             // Its first field is the sender's id.
             read.sender = Some(Box::new(Sender {
                 device: DeviceId::new(at.next()),
@@ -87,17 +96,66 @@ fn tracker_report(at: &mut Fields, facts: &mut Facts) {
     facts.altitude_mm = text::metres_mm(at.next());
 }
 
-/// A modem's status: its id, then pairs of a name and a value in any order.
+/// A tracker's event, without a dollar before it and a check behind: id, code, `ddmmyyyy`, time, decimal degrees, km/h,
+/// course, validity, ignition.
+fn event_report(at: &mut Fields, facts: &mut Facts) -> Sender {
+    let mut sender = Sender {
+        device: DeviceId::new(at.next()),
+        ..Sender::default()
+    };
+    let event = text::decimal(at.next(), 0);
+    if let Some((day_month, year)) = at.next().split_at_checked(4) {
+        let number = |digits: &[u8]| text::decimal(digits, 0).unwrap_or(0);
+        let (day, month) = (number(&day_month[..2]), number(&day_month[2..]));
+        facts.date_days = days_of(calendar::days(number(year), month, day));
+    }
+    facts.time_of_day_ms = text::time_of_day_ms(at.next());
+    let lat = text::signed_degrees_e7(at.next(), 90);
+    facts.place = lat.zip(text::signed_degrees_e7(at.next(), 180));
+    facts.speed_mm_s = text::kmh_mm_s(at.next());
+    facts.course_cdeg = text::course_cdeg(at.next());
+    facts.quality = status_quality(at.next(), b"");
+    let ignition = match at.next() {
+        b"1" => Some(Value::Bool(true)),
+        b"0" => Some(Value::Bool(false)),
+        _ => None,
+    };
+    let state = [
+        (AttributeKey::Event, event.map(Value::Int)),
+        (AttributeKey::Ignition, ignition),
+    ];
+    for (key, value) in state {
+        sender
+            .attributes
+            .extend(value.map(|value| Attribute::new(key, value)));
+    }
+    sender
+}
+
+/// A modem's status: its id, states of its own, then a name that begins with `GPSE`, validity, and pairs of a name and
+/// a value in any order.
 fn gateway(at: &mut Fields, facts: &mut Facts) -> Sender {
     let device = DeviceId::new(at.next());
+    while let Some(name) = at.next_stated() {
+        if matches!(name, [b'G', b'P', b'S', b'E', _]) {
+            facts.quality = status_quality(at.next(), b"");
+            break;
+        }
+    }
     let (mut lat, mut lon) = (None, None);
     while let Some(name) = at.next_stated() {
         match name {
-            b"GPSEX" => facts.quality = status_quality(at.next(), b""),
             b"D" => facts.date_days = days_of(text::date_days(at.next())),
             b"T" => facts.time_of_day_ms = text::time_of_day_ms(at.next()),
             b"La" => lat = signed(at.next(), at.next(), 90),
             b"Lo" => lon = signed(at.next(), at.next(), 180),
+            b"H" => facts.course_cdeg = text::course_cdeg(at.next()),
+            b"V" => facts.speed_mm_s = text::kmh_mm_s(at.next()),
+            // In view, and used.
+            b"S" => {
+                let used = at.next().split(|&byte| byte == b':').nth(1);
+                facts.satellites = used.and_then(|used| text::decimal(used, 0)?.try_into().ok());
+            }
             _ => {}
         }
     }
@@ -137,6 +195,27 @@ fn inputs(at: &mut Fields) -> Sender {
         }
     }
     sender
+}
+
+/// The network of a modem: its id, the network's name, signal in dBm, country and network.
+fn network(at: &mut Fields) -> Sender {
+    let device = DeviceId::new(at.next());
+    let name = printable(at.next()).map(|name| Value::Text(name.to_owned()));
+    let signal = text::decimal(at.next(), 0).map(Value::Int);
+    let code = printable(at.next()).map(|code| code.replace(' ', ""));
+    let code = code.and_then(|code| text::decimal(code.as_bytes(), 0));
+    let state = [
+        (AttributeKey::SignalDbm, signal),
+        (AttributeKey::Operator, code.map(Value::Int)),
+        (AttributeKey::Other("network".into()), name),
+    ];
+    let attributes = state
+        .into_iter()
+        .filter_map(|(key, value)| Some(Attribute::new(key, value?)));
+    Sender {
+        device,
+        attributes: attributes.collect(),
+    }
 }
 
 /// RMA of Loran-C days, which some trackers still send: status, position, speed and course, without a time.

@@ -152,6 +152,8 @@ impl Parameters {
                     fix.set_satellites(count);
                 }
             }
+            // A secret of the phone: whoever has it may send it notices.
+            "notificationToken" => {}
             "alarm" => alarm::state(report, value),
             "cell" => push(&mut self.cells, cell(value)),
             "wifi" => push(&mut self.access_points, access_point(value)),

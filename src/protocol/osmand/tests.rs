@@ -389,6 +389,13 @@ fn a_head_without_an_end_is_not_waited_for() {
     ));
 }
 
+/// The key by which a phone can be sent notices went to everybody who reads positions.
+#[test]
+fn a_phones_secret_is_not_passed_on() {
+    let message = one(&get("/?id=1&lat=1&lon=2&notificationToken=secret"));
+    assert!(message.reports[0].attributes.is_empty());
+}
+
 #[test]
 fn attributes_that_a_sender_invents_are_bounded() {
     let mut target = "/?id=1&lat=1&lon=2".to_owned();

@@ -19,6 +19,8 @@ pub(super) struct Records<'a> {
     /// Of records that are no reports: neither a place nor an alarm.
     pub(super) attributes: Vec<Attribute>,
     vendor_left: usize,
+    /// The record before is the last of the reports.
+    kept: bool,
 }
 
 impl<'a> Records<'a> {
@@ -29,6 +31,7 @@ impl<'a> Records<'a> {
             reports: Vec::new(),
             attributes: Vec::new(),
             vendor_left: io::VENDOR_ATTRIBUTES_MAX,
+            kept: false,
         }
     }
 
@@ -83,6 +86,7 @@ impl<'a> Records<'a> {
             report.state(AttributeKey::Priority, Some(priority));
         }
         // The rest of a record that was too long for one goes to the record before.
+        let continues = continues && self.kept;
         match self.reports.last_mut().filter(|_| continues) {
             Some(before) => io::lists(extended, reader, &mut self.vendor_left, before)?,
             None => {
@@ -96,7 +100,8 @@ impl<'a> Records<'a> {
     /// Keeps a report, or only what else it says where it has neither a place nor an alarm.
     fn keep(&mut self, mut report: Report) {
         let alarms = !report.held.is_empty() || !report.momentary.is_empty();
-        if alarms || report.fix.fields.has(FixFields::POSITION) {
+        self.kept = alarms || report.fix.fields.has(FixFields::POSITION);
+        if self.kept {
             self.reports.push(report);
         } else {
             self.attributes.append(&mut report.attributes);

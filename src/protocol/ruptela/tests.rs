@@ -95,6 +95,23 @@ fn the_parts_of_a_long_record_are_one_report() {
     assert_eq!(stated(report, "io_646"), Some(Value::Int(12)));
 }
 
+/// The rest of a long record without a place, which is no report, was added to the report before it: a collision came
+/// with another place and time.
+#[test]
+fn the_rest_of_a_record_that_is_no_report_does_not_go_to_another() {
+    let nowhere = "80000000 80000000 0000 0000 00 0000 00";
+    let before = format!("{TIME} 00 00 {PLACE} 0007 00 00 00 00");
+    let first = format!("6a2fcd21 00 10 00 {nowhere} 0007 01 0005 01 00 00 00");
+    let rest = format!("6a2fcd21 00 11 00 {nowhere} 0007 01 019b 01 00 00 00");
+    let message = read_one(&format!("44 00 03 {before} {first} {rest}"));
+    let [before, rest] = &message.reports[..] else {
+        panic!("two reports");
+    };
+    assert!(before.momentary.is_empty());
+    assert_eq!(rest.momentary, AlarmKind::Collision.into());
+    assert_eq!(rest.fix.time_ms, before.fix.time_ms + 1000);
+}
+
 #[test]
 fn a_place_that_is_not_known_is_no_report_but_an_alarm_is() {
     let place = "80000000 80000000 0000 0000 00 0000 00";

@@ -172,7 +172,7 @@ fn meaning((id, bytes): Element) -> Option<(AttributeKey, Value)> {
         (102 | 103, 4) => (Key::EngineS, Value::Int(raw as i64 * 60)),
         // One bit for each of four doors, the bonnet and the boot, above a byte of others.
         (90, 2) => (Key::Doors, Value::Int((raw >> 8 & 0x3f) as i64)),
-        (256, 17) => (Key::Vin, Value::Text(printable(bytes)?)),
+        (256 | 325, 17) => (Key::Vin, Value::Text(printable(bytes)?)),
         (281, _) => (
             Key::FaultCodes,
             Value::Text(printable(bytes)?.replace(',', " ")),

@@ -153,6 +153,20 @@ mod document {
     }
 }
 
+/// A datagram with 0 between its numbers was taken for one that wants no answer: its device sent it again for ever. The
+/// vendor's example of codec 8 Extended over UDP is one, and is answered.
+#[test]
+fn a_datagram_is_answered_whatever_stands_between_its_numbers() {
+    let records = format!("08 01 {} 01", record(0, 9, "00 00 00 00 00 00"));
+    let rest = unhex(&format!(
+        "cafe 00 1b 000f 333536333037303432343431303133 {records}"
+    ));
+    let datagram = [&(rest.len() as u16).to_be_bytes()[..], &rest].concat();
+    let message = read_one(&datagram).unwrap();
+    assert_eq!(message.reports.len(), 1);
+    assert_eq!(message.answer_when_safe, unhex("0005cafe011b01"));
+}
+
 #[test]
 fn a_login_names_the_sender_of_what_follows() {
     let mut bytes = unhex("000f");

@@ -244,6 +244,11 @@ fn charge_vin_and_text_are_attributes() {
         [Value::Text("460-0-9376-8532".into())],
         "hexadecimal"
     );
+    assert_eq!(
+        values("(013912345678BR00,{460,0,9376,8532}\n{460,0,9376,8533},000004D2)"),
+        [Value::Text("460-0-9376-8532 460-0-9376-8533".into())],
+        "in place of a position"
+    );
 }
 
 #[test]
@@ -251,6 +256,9 @@ fn an_id_with_letters_has_twelve_characters() {
     let message = one(&mut session(), BR00.replace("013912345678", "01391A2B4C5D"));
     assert_eq!(message.device.unwrap().as_str(), "01391A2B4C5D");
     assert_eq!(message.reports.len(), 1);
+    // Two letters behind the digits were taken for a command, and what stands before them for another device.
+    let message = one(&mut session(), BR00.replace("013912345678", "013912345AB7"));
+    assert_eq!(message.device.unwrap().as_str(), "013912345AB7");
 }
 
 #[test]
