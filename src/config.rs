@@ -238,7 +238,7 @@ mod tests {
             .replace("\"tcp\"", "\"udp\"")
             .replace("jt808", "osmand");
         let (line, reason) = wrong(&format!("{NODE}{sensor}"));
-        assert_eq!(line, Some(4));
+        assert_eq!(line, Some(5));
         assert!(reason.contains("osmand is not for udp"), "{reason}");
     }
 
