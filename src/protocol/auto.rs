@@ -183,23 +183,29 @@ fn recognise(bytes: &[u8]) -> Guess {
     }
 }
 
+/// Longest address of a sentence.
+const ADDRESS_BYTES_MAX: usize = 12;
+
 /// A sentence of NMEA 0183 has letters and a comma within its address; H02 packs decimal digits after the dollar.
 fn dollar(bytes: &[u8]) -> Guess {
     let address = &bytes[1..];
+    // No further, or it would matter how much has arrived.
     let end = address
         .iter()
+        .take(ADDRESS_BYTES_MAX)
         .position(|byte| !byte.is_ascii_alphanumeric());
     let packed = |byte: &u8| byte >> 4 < 10 && byte & 15 < 10;
     match end {
         Some(at) if address[at] == b',' => Guess::Is(Protocol::Nmea),
-        None if address.len() < 9 => Guess::Unsure,
+        None if address.len() < ADDRESS_BYTES_MAX => Guess::Unsure,
         _ if address.len() < 5 => Guess::Unsure,
         _ if address[..5].iter().all(packed) => Guess::Is(Protocol::H02),
         _ => Guess::Nothing,
     }
 }
 
-/// A bare IMEI is the heartbeat of a GPS103, which may stand before its next message. Before a sentence, or alone on a line, a number names a receiver.
+/// A bare IMEI is the heartbeat of a GPS103, which may stand before its next message. Before a sentence, or alone on a
+/// line, a number names a receiver.
 fn digits(bytes: &[u8]) -> Guess {
     let is_name = |byte: &u8| byte.is_ascii_digit() || *byte == b'/';
     let count = bytes.iter().take_while(|byte| is_name(byte)).count();
@@ -308,6 +314,43 @@ mod tests {
                     "{:02x?}: {guess:?}",
                     &bytes[..cut]
                 );
+            }
+        }
+    }
+
+    /// Starts of what some protocols begin with.
+    const BEGUN: &[&[u8]] = &[
+        b"",
+        b"$",
+        b"$G",
+        b"*",
+        b"{\"cl",
+        b"GE",
+        b"1234",
+        b"\x00\x0f",
+        b"\x00",
+        b"##",
+        b"QZ",
+        b"imei",
+    ];
+
+    proptest::proptest! {
+        /// Only what is unsure may change when more arrives: `$GNRMCjjj...` was no sentence until a comma came.
+        #[test]
+        fn what_is_decided_stays_decided(
+            beginning in proptest::sample::select(BEGUN),
+            rest in proptest::collection::vec(proptest::prop_oneof![
+                proptest::num::u8::ANY, b'0'..=b'9', b'A'..=b'z', proptest::strategy::Just(b','),
+            ], 1..60),
+        ) {
+            let bytes = [beginning, &rest].concat();
+            let mut decided = None;
+            for length in 1..=bytes.len() {
+                let guess = recognise(&bytes[..length]);
+                if let Some(before) = decided {
+                    proptest::prop_assert_eq!(guess, before, "{:02x?}", &bytes[..length]);
+                }
+                decided = (guess != Guess::Unsure).then_some(guess).or(decided);
             }
         }
     }
