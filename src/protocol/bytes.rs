@@ -63,10 +63,16 @@ impl<'a> Reader<'a> {
 
 /// A big-endian number; of more than eight bytes the first eight.
 pub(super) fn number(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .take(8)
-        .fold(0, |number, &byte| number << 8 | u64::from(byte))
+    // The usual widths are read at once.
+    match *bytes {
+        [a] => u64::from(a),
+        [a, b] => u64::from(u16::from_be_bytes([a, b])),
+        [a, b, c, d] => u64::from(u32::from_be_bytes([a, b, c, d])),
+        _ => bytes
+            .iter()
+            .take(8)
+            .fold(0, |number, &byte| number << 8 | u64::from(byte)),
+    }
 }
 
 /// Names of a vendor's numbered values, `io_0` and on, for the numbers that most have: made once, as each report has

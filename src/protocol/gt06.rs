@@ -229,7 +229,7 @@ fn read(packet: &Packet, clock: &Clock, reading: &mut Reading) -> Option<Read> {
     } = *packet;
     let location = |reading: &mut Reading| location::read(number, content, clock, reading);
     let around = |reading: &mut Reading| surroundings::read(number, content, clock, reading);
-    let placed = location::begins(content);
+    let placed = || location::begins(content);
     Some(match number {
         0x10 | 0x11 | 0x12 | 0x22 | 0x25 | 0x2d | 0x31 | 0x37 | 0x38 | 0xa0 | 0x1e => {
             ("location", Answer::None, location(reading))
@@ -276,16 +276,16 @@ fn read(packet: &Packet, clock: &Clock, reading: &mut Reading) -> Option<Read> {
             Answer::Short,
             models::camera(content, clock, reading),
         ),
-        0x17 if content.len() == 35 && placed => ("location", Answer::Short, location(reading)),
-        0x24 if content.len() == 41 && placed => ("location", Answer::None, location(reading)),
+        0x17 if content.len() == 35 && placed() => ("location", Answer::Short, location(reading)),
+        0x24 if content.len() == 41 && placed() => ("location", Answer::None, location(reading)),
         0x34 if content.len() != 50 => (
             "location",
             Answer::None,
             models::logger(content, clock, reading),
         ),
-        0xa2 if content.len() == 59 && placed => ("location", Answer::Short, location(reading)),
+        0xa2 if content.len() == 59 && placed() => ("location", Answer::Short, location(reading)),
         // The upper half is the length of the GPS part; modules never have it there.
-        0x36 if !long && content.len() == 48 && placed && content[6] >> 4 == 12 => {
+        0x36 if !long && content.len() == 48 && placed() && content[6] >> 4 == 12 => {
             ("location", Answer::Short, location(reading))
         }
         0x36 if !long => (

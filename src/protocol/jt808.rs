@@ -44,6 +44,8 @@ pub(super) struct Session {
     serial: u16,
     /// The last byte consumed was a flag, which may open the next message too.
     after_flag: bool,
+    /// The last bytes were rubbish: a vendor's flag among them begins nothing.
+    lost: bool,
     /// A long message of which parts are here.
     long: Option<Box<LongMessage>>,
 }
@@ -54,6 +56,7 @@ impl Session {
             settings: settings.clone(),
             serial: 0,
             after_flag: false,
+            lost: false,
             long: None,
         }
     }
@@ -67,7 +70,7 @@ impl Decoder for Session {
         if first == b'(' {
             return self.split_text(bytes);
         }
-        if first == VENDOR_FLAG && !self.after_flag {
+        if first == VENDOR_FLAG && !self.after_flag && !self.lost {
             return self.split_vendor(bytes);
         }
         if first != FLAG && !self.after_flag {
@@ -87,6 +90,7 @@ impl Decoder for Session {
         match memchr(FLAG, &bytes[start..]) {
             Some(len) if len <= 2 * CONTENT_BYTES_MAX => {
                 self.after_flag = true;
+                self.lost = false;
                 Split::Message {
                     range: start..start + len,
                     consumed: start + len + 1,
@@ -129,6 +133,7 @@ impl Session {
         match memchr2(b')', FLAG, window) {
             Some(end) if window[end] == b')' => {
                 self.after_flag = false;
+                self.lost = false;
                 Split::Message {
                     range: 0..end + 1,
                     consumed: end + 1,
@@ -167,6 +172,7 @@ impl Session {
 
     fn rubbish(&mut self, consumed: usize, reason: Reject) -> Split {
         self.after_flag = false;
+        self.lost = true;
         Split::Rubbish { consumed, reason }
     }
 

@@ -37,8 +37,9 @@ impl Message {
 
     /// Adds a standard attribute, if there is a value.
     pub(super) fn state(&mut self, key: AttributeKey, value: Option<impl Into<Value>>) {
-        self.attributes
-            .extend(value.map(|value| Attribute::new(key, value)));
+        if let Some(value) = value {
+            self.attributes.push(Attribute::new(key, value));
+        }
     }
 
     /// Adds a vendor's attribute, if there is a value.
@@ -47,8 +48,9 @@ impl Message {
         name: impl Into<Cow<'static, str>>,
         value: Option<impl Into<Value>>,
     ) {
-        self.attributes
-            .extend(value.map(|value| Attribute::named(name, value)));
+        if let Some(value) = value {
+            self.attributes.push(Attribute::named(name, value));
+        }
     }
 
     /// Adds reports that the answer so far must wait for; without any, it goes out at once.
@@ -78,8 +80,9 @@ pub struct Report {
 impl Report {
     /// Adds a standard attribute, if there is a value.
     pub(super) fn state(&mut self, key: AttributeKey, value: Option<impl Into<Value>>) {
-        self.attributes
-            .extend(value.map(|value| Attribute::new(key, value)));
+        if let Some(value) = value {
+            self.attributes.push(Attribute::new(key, value));
+        }
     }
 
     /// Adds a vendor's attribute, if there is a value.
@@ -88,7 +91,8 @@ impl Report {
         name: impl Into<Cow<'static, str>>,
         value: Option<impl Into<Value>>,
     ) {
-        self.attributes
-            .extend(value.map(|value| Attribute::named(name, value)));
+        if let Some(value) = value {
+            self.attributes.push(Attribute::named(name, value));
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Every decoder beside the crates that read the same protocol, on the same bytes in the same run.
 //!
-//! `message` builds one message of each protocol, `check` its check sum; `reader` is ours and each crate; `sheet` makes
-//! tables of it. What a reader makes of a stream is checked before it is timed: all places, and where they are.
+//! `message` builds one message of each protocol, `check` its check sum; `reader` is ours and each crate, `report` what
+//! crates leave to do; `sheet` makes tables of it. What a reader makes of a stream is checked before it is timed: all places, and where they are.
 
 mod check;
 mod message;
 mod reader;
+mod report;
 mod sheet;
 
 use std::io;

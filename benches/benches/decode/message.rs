@@ -78,7 +78,7 @@ impl Case {
 }
 
 /// The textbook IMEI.
-const IMEI: &str = "490154203237518";
+pub const IMEI: &str = "490154203237518";
 /// 1e-7 degree.
 const LAT_E7: i32 = 481_173_000;
 const LON_E7: i32 = 115_166_667;

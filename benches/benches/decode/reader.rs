@@ -6,10 +6,11 @@
 
 use std::hint::black_box;
 
-use ringway::frame::{DeviceId, FixFields};
-use ringway::protocol::{Arrival, Protocol, Session, Settings, Split};
+use ringway::frame::DeviceId;
+use ringway::protocol::{Arrival, Message, Protocol, Session, Settings, Split};
 
-use crate::message::Case;
+use crate::message::{Case, IMEI};
+use crate::report;
 
 /// What came out of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,6 +25,16 @@ impl Tally {
     pub fn place(&mut self, lat: f64, lon: f64) {
         self.places += 1;
         self.last = (lat, lon);
+    }
+
+    /// The places of a message as it is handed on.
+    fn message(&mut self, message: &Message) {
+        for fix in message.reports.iter().map(|report| &report.fix) {
+            if let (Some((lat, lon)), Some(_)) = (fix.position_deg(), fix.time()) {
+                self.place(lat, lon);
+            }
+        }
+        black_box(message);
     }
 }
 
@@ -51,27 +62,20 @@ pub fn ours(case: &Case) -> Reader {
 
 fn read_ours(session: &mut Session, stream: &[u8]) -> Tally {
     let mut tally = Tally::default();
-    let mut last = (0, 0);
     let mut rest = stream;
     loop {
         match session.split(rest) {
             Split::Message { range, consumed } => {
-                let read = session.decode(&rest[range], NOW);
-                for report in read.iter().flat_map(|message| &message.reports) {
-                    let fix = &report.fix;
-                    if fix.fields.has(FixFields::POSITION | FixFields::TIME) {
-                        tally.places += 1;
-                        last = (fix.lat_e7, fix.lon_e7);
+                match session.decode(&rest[range], NOW) {
+                    Ok(message) => tally.message(&message),
+                    Err(reject) => {
+                        black_box(reject);
                     }
                 }
-                black_box(&read);
                 rest = &rest[consumed..];
             }
             Split::Rubbish { consumed, .. } => rest = &rest[consumed..],
-            Split::Incomplete => {
-                tally.last = (f64::from(last.0) / 1e7, f64::from(last.1) / 1e7);
-                return tally;
-            }
+            Split::Incomplete => return tally,
         }
     }
 }
@@ -133,10 +137,22 @@ pub const PEERS: &[Peer] = &[
         open: nom_teltonika_owned,
     },
     Peer {
+        name: "nom-teltonika 0.3 + report",
+        protocol: Protocol::Teltonika,
+        differs: "names 14 values",
+        open: nom_teltonika_report,
+    },
+    Peer {
         name: "gt06 0.4",
         protocol: Protocol::Gt06,
         differs: "no status or alarms",
         open: gt06,
+    },
+    Peer {
+        name: "gt06 0.4 + report",
+        protocol: Protocol::Gt06,
+        differs: "no ignition; reads four kinds of message",
+        open: gt06_report,
     },
     Peer {
         name: "ublox 0.10",
@@ -145,10 +161,22 @@ pub const PEERS: &[Peer] = &[
         open: ublox,
     },
     Peer {
+        name: "ublox 0.10 + report",
+        protocol: Protocol::Ubx,
+        differs: "no epochs of several messages",
+        open: ublox_report,
+    },
+    Peer {
         name: "gpsd_proto 1.0",
         protocol: Protocol::Gpsd,
         differs: "time stays text; no stream",
         open: gpsd_proto,
+    },
+    Peer {
+        name: "gpsd_proto 1.0 + report",
+        protocol: Protocol::Gpsd,
+        differs: "no epochs of several objects; no satellites",
+        open: gpsd_proto_report,
     },
 ];
 
@@ -352,6 +380,64 @@ fn gpsd_proto(_: &Case) -> Reader {
                 tally.place(lat, lon);
             }
             black_box(&read.is_ok());
+        }
+        tally
+    })
+}
+
+fn nom_teltonika_report(_: &Case) -> Reader {
+    use nom_teltonika::decoder::take_frame;
+    use nom_teltonika::protocol::FrameView;
+    let device = DeviceId::new(IMEI.as_bytes());
+    Box::new(move |mut rest| {
+        let mut tally = Tally::default();
+        while let Ok(FrameView::Avl(packet)) = take_frame(&mut rest) {
+            tally.message(&report::teltonika(&packet, device));
+        }
+        tally
+    })
+}
+
+fn gt06_report(case: &Case) -> Reader {
+    let mut decoder = gt06::Decoder::new();
+    decoder.push(&(case.login)());
+    Box::new(move |stream| {
+        let mut tally = Tally::default();
+        for packet in stream.chunks(stream.len() / crate::message::STREAM_MESSAGES as usize) {
+            for read in decoder.push(packet).iter().flatten() {
+                if let Some(message) = report::gt06(read) {
+                    tally.message(&message);
+                }
+            }
+        }
+        tally
+    })
+}
+
+fn ublox_report(_: &Case) -> Reader {
+    use ublox::UbxPacket;
+    use ublox::proto23::PacketRef;
+    let device = DeviceId::new(b"bench");
+    let mut parser = ublox::Parser::default_proto();
+    Box::new(move |stream| {
+        let mut tally = Tally::default();
+        let mut packets = parser.consume_ubx(stream);
+        while let Some(read) = packets.next() {
+            if let Ok(UbxPacket::Proto23(PacketRef::NavPvt(fix))) = &read {
+                tally.message(&report::ublox(fix, device));
+            }
+        }
+        tally
+    })
+}
+
+fn gpsd_proto_report(_: &Case) -> Reader {
+    Box::new(move |stream| {
+        let mut tally = Tally::default();
+        for line in lines(stream) {
+            if let Ok(gpsd_proto::ResponseData::Tpv(fix)) = serde_json::from_str(line) {
+                tally.message(&report::gpsd(&fix));
+            }
         }
         tally
     })

@@ -31,7 +31,9 @@ pub(super) fn is(message: &[u8]) -> bool {
 /// Whether these bytes can begin a message, as far as they go.
 pub(super) fn begins(bytes: &[u8]) -> bool {
     let zero = bytes.get(1).is_none_or(|&byte| byte == 0);
-    let fits = length(bytes).is_none_or(|length| LENGTHS.contains(&length));
+    // No shorter than what shows that it is one, or it would matter how much has arrived.
+    let fits = length(bytes)
+        .is_none_or(|length| LENGTHS.contains(&length) && length >= 7 + ID_BYTES + TAIL_BYTES);
     zero && fits && id(bytes).is_none_or(is_id)
 }
 

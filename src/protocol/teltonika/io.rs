@@ -37,21 +37,16 @@ pub(super) fn state(elements: &[Element], event: u16, vendor: &mut Vendor, repor
     let mut together = Together::default();
     for &element in elements {
         let (id, value) = element;
+        let raw = number(value);
         if id == event && value.len() <= 2 {
-            event_alarm(id, number(value), report);
+            event_alarm(id, raw, report);
         }
-        if together.take(element) || is_repeated(element, report) {
+        if together.take(element, raw) || is_repeated(element, report) {
             continue;
         }
-        let standard = match older_bus && OLDER_BUS.contains(&id) {
-            true => None,
-            false => meaning(element),
-        };
-        match standard {
-            Some((key, value)) if !is_stated(report, &key) => {
-                report.attributes.push(Attribute { key, value });
-            }
-            _ => vendor.add(element),
+        let other = older_bus && OLDER_BUS.contains(&id);
+        if other || standard(element, raw, report).is_none() {
+            vendor.add(element);
         }
     }
     together.state(vendor, report);
@@ -117,10 +112,9 @@ fn is_repeated((id, value): Element, report: &Report) -> bool {
     }
 }
 
-/// The standard attribute that a value is.
-fn meaning((id, bytes): Element) -> Option<(AttributeKey, Value)> {
+/// States the standard attribute that a value is; `None` if it is none, or one that is stated.
+fn standard((id, bytes): Element, raw: u64, report: &mut Report) -> Option<()> {
     use AttributeKey as Key;
-    let raw = number(bytes);
     let int = || Value::Int(raw as i64);
     let parts = |parts: f64| Value::Float(raw as f64 / parts);
     let signed = match *bytes {
@@ -129,56 +123,69 @@ fn meaning((id, bytes): Element) -> Option<(AttributeKey, Value)> {
         [a, b, c, d] => i64::from(i32::from_be_bytes([a, b, c, d])),
         _ => 0,
     };
-    Some(match (id, bytes.len()) {
-        (239, 1) => (Key::Ignition, Value::Bool(raw != 0)),
-        (240, 1) => (Key::Motion, Value::Bool(raw != 0)),
-        (16, 4) => (Key::OdometerM, int()),
-        (66, 2) => (Key::PowerV, parts(1000.0)),
-        (67, 2) => (Key::BatteryV, parts(1000.0)),
-        (68, 2) => (Key::BatteryMa, int()),
-        (113, 1) => (Key::BatteryPercent, int()),
-        (21, 1) => (Key::Signal, int()),
-        (69, 1) => (Key::FixMode, int()),
-        (181, 2) => (Key::Pdop, parts(10.0)),
-        (182, 2) => (Key::Hdop, parts(10.0)),
-        (199, 4) => (Key::TripM, int()),
+    match (id, bytes.len()) {
+        (239, 1) => put(report, Key::Ignition, Value::Bool(raw != 0)),
+        (240, 1) => put(report, Key::Motion, Value::Bool(raw != 0)),
+        (16, 4) => put(report, Key::OdometerM, int()),
+        (66, 2) => put(report, Key::PowerV, parts(1000.0)),
+        (67, 2) => put(report, Key::BatteryV, parts(1000.0)),
+        (68, 2) => put(report, Key::BatteryMa, int()),
+        (113, 1) => put(report, Key::BatteryPercent, int()),
+        (21, 1) => put(report, Key::Signal, int()),
+        (69, 1) => put(report, Key::FixMode, int()),
+        (181, 2) => put(report, Key::Pdop, parts(10.0)),
+        (182, 2) => put(report, Key::Hdop, parts(10.0)),
+        (199, 4) => put(report, Key::TripM, int()),
         // Even where the device stands, odd where it moves; at home, abroad, or in a network that it does not know.
-        (80, 1) if raw < 4 => (Key::Roaming, Value::Bool(raw >= 2)),
-        (9, 2) => (Key::Analog1V, parts(1000.0)),
-        (6 | 10, 2) => (Key::Analog2V, parts(1000.0)),
-        (11, 2) => (Key::Analog3V, parts(1000.0)),
-        (245, 2) => (Key::Analog4V, parts(1000.0)),
-        (17, 2) => (Key::AccelerationXMg, Value::Int(signed)),
-        (18, 2) => (Key::AccelerationYMg, Value::Int(signed)),
-        (19, 2) => (Key::AccelerationZMg, Value::Int(signed)),
+        (80, 1) if raw < 4 => put(report, Key::Roaming, Value::Bool(raw >= 2)),
+        (9, 2) => put(report, Key::Analog1V, parts(1000.0)),
+        (6 | 10, 2) => put(report, Key::Analog2V, parts(1000.0)),
+        (11, 2) => put(report, Key::Analog3V, parts(1000.0)),
+        (245, 2) => put(report, Key::Analog4V, parts(1000.0)),
+        (17, 2) => put(report, Key::AccelerationXMg, Value::Int(signed)),
+        (18, 2) => put(report, Key::AccelerationYMg, Value::Int(signed)),
+        (19, 2) => put(report, Key::AccelerationZMg, Value::Int(signed)),
         // Values outside of what the sensor measures are error codes.
         (72..=75, 4) if (-550..=1250).contains(&signed) => {
-            (temperature(id - 72), Value::Float(signed as f64 / 10.0))
+            let celsius = Value::Float(signed as f64 / 10.0);
+            put(report, temperature(id - 72), celsius)
         }
-        (8 | 78 | 207, 8) => (Key::DriverId, Value::Text(hex(bytes))),
-        (31, 1) => (Key::EngineLoadPercent, int()),
-        (32, 1) => (Key::CoolantC, Value::Int(signed)),
-        (115, 2) => (Key::CoolantC, Value::Float(signed as f64 / 10.0)),
-        (36 | 85, 2) => (Key::EngineRpm, int()),
-        (37 | 81, 1) => (Key::TachographSpeedMps, parts(3.6)),
-        (41 | 82, 1) => (Key::ThrottlePercent, int()),
-        (48 | 89, 1) => (Key::FuelPercent, int()),
-        (84 | 390, 2) => (Key::FuelL, parts(10.0)),
-        (12, 4) => (Key::FuelUsedL, parts(1000.0)),
-        (83 | 107, 4) => (Key::FuelUsedL, parts(10.0)),
-        (110, 2) => (Key::FuelLPerH, parts(10.0)),
-        (87 | 105, 4) => (Key::OdometerM, int()),
-        (389, 4) => (Key::OdometerM, Value::Int(raw as i64 * 1000)),
-        (102 | 103, 4) => (Key::EngineS, Value::Int(raw as i64 * 60)),
+        (8 | 78 | 207, 8) => put(report, Key::DriverId, Value::Text(hex(bytes))),
+        (31, 1) => put(report, Key::EngineLoadPercent, int()),
+        (32, 1) => put(report, Key::CoolantC, Value::Int(signed)),
+        (115, 2) => put(report, Key::CoolantC, Value::Float(signed as f64 / 10.0)),
+        (36 | 85, 2) => put(report, Key::EngineRpm, int()),
+        (37 | 81, 1) => put(report, Key::TachographSpeedMps, parts(3.6)),
+        (41 | 82, 1) => put(report, Key::ThrottlePercent, int()),
+        (48 | 89, 1) => put(report, Key::FuelPercent, int()),
+        (84 | 390, 2) => put(report, Key::FuelL, parts(10.0)),
+        (12, 4) => put(report, Key::FuelUsedL, parts(1000.0)),
+        (83 | 107, 4) => put(report, Key::FuelUsedL, parts(10.0)),
+        (110, 2) => put(report, Key::FuelLPerH, parts(10.0)),
+        (87 | 105, 4) => put(report, Key::OdometerM, int()),
+        (389, 4) => put(report, Key::OdometerM, Value::Int(raw as i64 * 1000)),
+        (102 | 103, 4) => put(report, Key::EngineS, Value::Int(raw as i64 * 60)),
         // One bit for each of four doors, the bonnet and the boot, above a byte of others.
-        (90, 2) => (Key::Doors, Value::Int((raw >> 8 & 0x3f) as i64)),
-        (256 | 325, 17) => (Key::Vin, Value::Text(printable(bytes)?)),
-        (281, _) => (
+        (90, 2) => put(report, Key::Doors, Value::Int((raw >> 8 & 0x3f) as i64)),
+        (256 | 325, 17) => put(report, Key::Vin, Value::Text(printable(bytes)?)),
+        (281, _) => put(
+            report,
             Key::FaultCodes,
             Value::Text(printable(bytes)?.replace(',', " ")),
         ),
-        _ => return None,
-    })
+        _ => None,
+    }
+}
+
+/// States a standard attribute; `None` if it is stated already. Inlined, as a value is then written where it stays:
+/// one that is handed around is read before it is written in full, and waits.
+#[inline(always)]
+fn put(report: &mut Report, key: AttributeKey, value: Value) -> Option<()> {
+    if is_stated(report, &key) {
+        return None;
+    }
+    report.attributes.push(Attribute { key, value });
+    Some(())
 }
 
 fn temperature(sensor: u16) -> AttributeKey {
@@ -236,8 +243,7 @@ pub(super) fn zone(id: u16) -> Option<u16> {
 
 impl Together {
     /// Takes a value that only says something with others.
-    fn take(&mut self, (id, value): Element) -> bool {
-        let raw = number(value);
+    fn take(&mut self, (id, value): Element, raw: u64) -> bool {
         match (id, value.len()) {
             (1..=4, 1) => set_bit(&mut self.inputs, id - 1, raw),
             (179 | 180, 1) => set_bit(&mut self.outputs, id - 179, raw),

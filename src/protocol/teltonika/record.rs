@@ -8,6 +8,12 @@ use crate::frame::{AlarmKind, Attribute, AttributeKey, Fix, FixFields};
 /// Least bytes of a record: codec 8 with empty lists.
 const RECORD_BYTES_MIN: usize = 30;
 
+/// Longitude, latitude, altitude, course, satellites, speed.
+const PLACE_BYTES: usize = 15;
+
+/// Values that most records have at most. A list of twice as many is so large that the allocator looks for its room.
+const ELEMENTS: usize = 40;
+
 /// The priority of a record that a panic button sent.
 const PANIC: u8 = 2;
 
@@ -81,7 +87,7 @@ impl<'a> Records<'a> {
         self.reports
             .reserve(usize::from(count).min(body.len() / RECORD_BYTES_MIN));
         let mut reader = Reader(body);
-        let mut elements = Vec::with_capacity(64);
+        let mut elements = Vec::with_capacity(ELEMENTS);
         for _ in 0..count {
             self.record(codec, sixteens, &mut reader, &mut elements)
                 .ok_or(Reject::Length)?;
@@ -127,6 +133,7 @@ impl<'a> Records<'a> {
     }
 
     fn place(&self, reader: &mut Reader, time_ms: u64, fix: &mut Fix) -> Option<()> {
+        let mut reader = Reader(reader.take(PLACE_BYTES)?);
         let (lon_e7, lat_e7) = (reader.i32()?, reader.i32()?);
         let altitude_m = reader.i16()?;
         let course_deg = reader.u16()?;

@@ -202,7 +202,7 @@ impl Facts {
             fix.set_satellites(count);
         }
         fix.set_valid(self.good == Some(true) && !self.is_lost());
-        report.attributes.reserve(ATTRIBUTES_MAX);
+        report.attributes.reserve_exact(ATTRIBUTES_MAX);
         let hundredths = |value: u16| f64::from(value) / 1e2;
         let dead_reckoning = self.mode == Some(mode::DEAD_RECKONING);
         report.state(AttributeKey::FixMode, self.mode);
