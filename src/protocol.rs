@@ -24,6 +24,8 @@ mod real;
 mod reject;
 mod ruptela;
 mod teltonika;
+#[cfg(test)]
+mod testing;
 mod text;
 mod tk103;
 mod ubx;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::frame::{AlarmKind, Attribute, AttributeKey, TimeSource, Value, rfc3339_ms};
+use crate::protocol::testing;
 
 /// 2026-06-15T10:00:00Z.
 const NOW: Arrival = Arrival {
@@ -14,28 +15,8 @@ fn session() -> Session {
     Session::new(&Settings::default())
 }
 
-/// Everything that a session makes of bytes that come in pieces.
 fn read(session: &mut Session, pieces: &[&[u8]]) -> Vec<Result<Message, Reject>> {
-    let mut results = Vec::new();
-    let mut unread = Vec::new();
-    for piece in pieces {
-        unread.extend_from_slice(piece);
-        loop {
-            let consumed = match session.split(&unread) {
-                Split::Message { range, consumed } => {
-                    results.push(session.decode(&unread[range], NOW));
-                    consumed
-                }
-                Split::Rubbish { consumed, reason } => {
-                    results.push(Err(reason));
-                    consumed
-                }
-                Split::Incomplete => break,
-            };
-            unread.drain(..consumed);
-        }
-    }
-    results
+    testing::read(session, pieces, NOW)
 }
 
 fn one(session: &mut Session, text: impl AsRef<[u8]>) -> Message {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::super::bytes::Reader;
+use super::super::bytes::{Reader, number};
 
 /// Characters of a list: what does not fit a frame is of no use.
 const LIST_CHARS_MAX: usize = 400;
@@ -153,12 +153,6 @@ pub(super) fn read_operator(reader: &mut Reader, wide: bool) -> Option<(u16, u16
         false => u16::from(reader.u8()?),
     };
     Some((mcc & 0x7fff, mnc))
-}
-
-/// A big-endian number of at most eight bytes.
-fn number(bytes: &[u8]) -> u64 {
-    let add = |number: u64, &byte: &u8| number << 8 | u64::from(byte);
-    bytes.iter().fold(0, add)
 }
 
 /// Adds a number in decimal digits. Formatting the cells took a tenth of the time of a message.

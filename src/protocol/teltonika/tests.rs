@@ -1,6 +1,7 @@
 use super::super::Report;
 use super::*;
 use crate::frame::{AlarmKind, Alarms, AttributeKey, FixFields, Value, rfc3339_ms};
+use crate::protocol::testing;
 
 /// 2026-06-15T10:00:00Z.
 const NOW: Arrival = Arrival {
@@ -380,23 +381,9 @@ fn messages_do_not_depend_on_how_bytes_are_cut() {
     let good: Vec<_> = read(&mut session(), &bytes).into_iter().flatten().collect();
     assert_eq!(good.len(), 4);
     for cut in 0..bytes.len() {
-        let mut session = session();
-        let mut messages = Vec::new();
-        let mut unread = Vec::new();
-        for piece in [&bytes[..cut], &bytes[cut..]] {
-            unread.extend_from_slice(piece);
-            loop {
-                let consumed = match session.split(&unread) {
-                    Split::Message { range, consumed } => {
-                        messages.extend(session.decode(&unread[range], NOW));
-                        consumed
-                    }
-                    Split::Rubbish { consumed, .. } => consumed,
-                    Split::Incomplete => break,
-                };
-                unread.drain(..consumed);
-            }
-        }
+        let pieces = [&bytes[..cut], &bytes[cut..]];
+        let results = testing::read(&mut session(), &pieces, NOW);
+        let messages: Vec<_> = results.into_iter().flatten().collect();
         assert_eq!(messages, good, "cut at {cut}");
     }
 }
