@@ -1,6 +1,7 @@
 use super::super::Report;
 use super::*;
 use crate::frame::{AlarmKind, Alarms, Attribute, FixFields, TimeSource, Value};
+use crate::protocol::testing;
 
 /// 2026-06-15T10:00:00Z.
 const NOW: Arrival = Arrival {
@@ -85,20 +86,7 @@ fn read(session: &mut Session, bytes: &[u8]) -> Vec<Result<Message, Reject>> {
 }
 
 fn drain(session: &mut Session, unread: &mut Vec<u8>) -> Vec<Result<Message, Reject>> {
-    let mut results = Vec::new();
-    loop {
-        match session.split(unread) {
-            Split::Message { range, consumed } => {
-                results.push(session.decode(&unread[range], NOW));
-                unread.drain(..consumed);
-            }
-            Split::Rubbish { consumed, reason } => {
-                results.push(Err(reason));
-                unread.drain(..consumed);
-            }
-            Split::Incomplete => return results,
-        }
-    }
+    testing::drain(session, unread, NOW)
 }
 
 fn read_one(bytes: &[u8]) -> Message {

@@ -1,6 +1,7 @@
 use super::super::Report;
 use super::*;
 use crate::frame::{AlarmKind, Alarms, FixFields, TimeSource};
+use crate::protocol::testing;
 
 /// 2026-06-15T10:00:00Z.
 const NOW: Arrival = Arrival {
@@ -471,20 +472,7 @@ fn read_in_chunks(stream: &[u8], chunk_bytes: usize) -> Vec<Result<Message, Reje
 }
 
 fn drain(session: &mut Session, unread: &mut Vec<u8>) -> Vec<Result<Message, Reject>> {
-    let mut results = Vec::new();
-    loop {
-        match session.split(unread) {
-            Split::Message { range, consumed } => {
-                results.push(session.decode(&unread[range], NOW));
-                unread.drain(..consumed);
-            }
-            Split::Rubbish { consumed, reason } => {
-                results.push(Err(reason));
-                unread.drain(..consumed);
-            }
-            Split::Incomplete => return results,
-        }
-    }
+    testing::drain(session, unread, NOW)
 }
 
 #[test]

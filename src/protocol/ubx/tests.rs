@@ -1,5 +1,6 @@
 use super::*;
 use crate::frame::{Fix, FixFields, Value, rfc3339_ms};
+use crate::protocol::testing;
 
 /// 2026-06-15T12:00:00Z.
 const NOW: Arrival = Arrival {
@@ -49,25 +50,10 @@ fn pvt(bytes: usize, nano: i32) -> Vec<u8> {
 
 /// Feeds `stream` in pieces; gives the reports.
 fn feed(session: &mut Session, stream: &[u8], chunk_bytes: usize) -> Vec<Report> {
-    let mut unread = Vec::new();
-    let mut reports = Vec::new();
-    for chunk in stream.chunks(chunk_bytes) {
-        unread.extend(chunk);
-        loop {
-            match session.split(&unread) {
-                Split::Message { range, consumed } => {
-                    if let Ok(message) = session.decode(&unread[range], NOW) {
-                        reports.extend(message.reports);
-                    }
-                    unread.drain(..consumed);
-                }
-                Split::Rubbish { consumed, .. } => drop(unread.drain(..consumed)),
-                Split::Incomplete => break,
-            }
-        }
-    }
-    reports.extend(session.flush().into_iter().flat_map(|m| m.reports));
-    reports
+    let pieces: Vec<_> = stream.chunks(chunk_bytes).collect();
+    let read = testing::read(session, &pieces, NOW);
+    let messages = read.into_iter().flatten().chain(session.flush());
+    messages.flat_map(|message| message.reports).collect()
 }
 
 fn only_fix(stream: &[u8]) -> Fix {
