@@ -12,8 +12,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use settings::{
-    Ack, DispatcherSettings, Fence, Input, JumpRule, Node, ObserverSettings, OverspeedRule, Rules,
-    SensorSettings, TraceSettings, UplinkSettings,
+    Ack, DispatcherSettings, Fence, Input, JumpRule, Listening, Node, ObserverSettings,
+    OverspeedRule, Program, Rules, SensorSettings, TraceSettings, UplinkSettings,
 };
 
 use check::{Source, plain};

@@ -3,6 +3,7 @@
 mod connection;
 mod connections;
 mod datagrams;
+mod fed;
 mod file;
 mod offence;
 mod peers;

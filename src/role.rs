@@ -1,8 +1,9 @@
 //! The control contract: what the supervisor and its children say to each other on a child's descriptor 0, a seqpacket
 //! socket. Messages are postcard, one a packet; descriptors travel beside them in the order stated here.
 //!
-//! A child hears, in this order: [`ToChild::Assign`], any number of [`ToChild::Ring`] and [`ToChild::Page`], then
-//! [`ToChild::Start`]. It answers [`FromChild::Ready`]. End-of-file means that the supervisor is gone: drain.
+//! A child hears, in this order: [`ToChild::Assign`], any number of [`ToChild::Ring`], [`ToChild::Page`] and of what is a
+//! [`Handed`], then [`ToChild::Start`]. It answers [`FromChild::Ready`]. What is handed to an ingest may be replaced while
+//! it runs. End-of-file means that the supervisor is gone: drain.
 
 use std::os::fd::OwnedFd;
 
@@ -68,7 +69,7 @@ pub struct Assignment {
 /// A role's own part of its assignment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Duty {
-    /// Descriptors: the socket (`tcp`: listening, `udp`: bound) or the open file (`file`).
+    /// Descriptors: the socket (`tcp`, `http`: listening, `udp`: bound) or the open file (`file`); none for a feed.
     Ingest(SensorSettings),
     /// Descriptors: the state table (writable).
     Classifier {
@@ -175,6 +176,93 @@ impl States {
     }
 }
 
+/// Bytes of one sensor that the supervisor opened: a serial line, a connection to gpsd, a program's output, a pipe.
+#[derive(Debug)]
+pub struct Feed {
+    /// Grows with each one that is opened for the sensor.
+    pub number: u64,
+    /// Bytes come from here; never blocks.
+    pub input: OwnedFd,
+    /// Answers go here, if anywhere; never blocks.
+    pub answers: Option<OwnedFd>,
+    /// What a program says about itself, to be logged line by line; never blocks.
+    pub log: Option<OwnedFd>,
+}
+
+impl Feed {
+    /// Other descriptors of the same.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn try_clone(&self) -> std::io::Result<Feed> {
+        let clone = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
+        Ok(Feed {
+            number: self.number,
+            input: self.input.try_clone()?,
+            answers: clone(&self.answers)?,
+            log: clone(&self.log)?,
+        })
+    }
+
+    /// The message that hands it over, and the descriptors beside it.
+    pub fn into_message(self) -> (ToChild, Vec<OwnedFd>) {
+        let message = ToChild::Feed {
+            number: self.number,
+            answers: self.answers.is_some(),
+            log: self.log.is_some(),
+        };
+        let fds = std::iter::once(self.input)
+            .chain(self.answers)
+            .chain(self.log);
+        (message, fds.collect())
+    }
+}
+
+/// Why a feed is of no use any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FeedEnd {
+    /// Whoever writes has ended it.
+    Closed,
+    /// It failed: a line that was unplugged, a connection that broke.
+    Broken,
+    /// Nothing on it can be read: another rate, or another protocol.
+    Unreadable,
+    /// Nothing comes although something should.
+    Stalled,
+}
+
+/// What an ingest uses besides its input and its ring, and may get anew while it runs.
+#[derive(Debug)]
+pub enum Handed {
+    /// A feed, in the place of the one before.
+    Feed(Feed),
+}
+
+impl Handed {
+    /// From a message and the descriptors beside it; `None` for every other message, and for too few descriptors.
+    pub fn of(message: &ToChild, fds: Vec<OwnedFd>) -> Option<Handed> {
+        let mut fds = fds.into_iter();
+        match *message {
+            ToChild::Feed {
+                number,
+                answers,
+                log,
+            } => {
+                let input = fds.next()?;
+                let answers = if answers { Some(fds.next()?) } else { None };
+                let log = if log { Some(fds.next()?) } else { None };
+                Some(Handed::Feed(Feed {
+                    number,
+                    input,
+                    answers,
+                    log,
+                }))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What a child is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ToChild {
@@ -191,6 +279,15 @@ pub enum ToChild {
         /// See [`States::exact`].
         exact: bool,
     },
+    /// A feed (ingest only). Beside it travel its input, where its answers go, and what it says about itself.
+    Feed {
+        /// See [`Feed::number`].
+        number: u64,
+        /// Whether there is a descriptor for answers.
+        answers: bool,
+        /// Whether there is one of what it says about itself.
+        log: bool,
+    },
     /// All is handed over.
     Start,
     /// Stop taking in; finish what is there; end.
@@ -206,6 +303,18 @@ pub enum FromChild {
     Snapshot {
         /// See [`States::exact`].
         exact: bool,
+    },
+    /// A sound message came from a feed (ingest only, once a feed).
+    FeedSound {
+        /// Which feed.
+        number: u64,
+    },
+    /// A feed is of no use any more (ingest only); another one is wanted.
+    FeedEnded {
+        /// Which feed.
+        number: u64,
+        /// Why.
+        why: FeedEnd,
     },
     /// A producer broke the rules of its ring; the ring is no longer read.
     Violation {

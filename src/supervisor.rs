@@ -3,9 +3,11 @@
 
 mod child;
 pub mod control;
+mod feed;
 mod listener;
 mod node;
 mod plan;
+mod reopen;
 pub mod report;
 mod restart;
 mod shutdown;
@@ -23,7 +25,8 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::role::{End, Purpose, Role, exit};
 use crate::sys::{log, start};
-use child::{Child, News};
+use child::{Child, News, Part};
+use feed::FeedKeeper;
 use node::{Node, NodeError};
 use restart::Exit;
 
@@ -104,6 +107,11 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
         ));
     }
 
+    let mut feeds: Vec<FeedKeeper> = node
+        .fed()
+        .map(|(name, sensor)| FeedKeeper::keep(&node, name.clone(), sensor.clone(), tell.clone()))
+        .collect();
+
     let mut beat = interval(BEAT);
     let states_due = sleep(STATES_WAIT);
     tokio::pin!(states_due);
@@ -117,7 +125,7 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
                     warn!("the uplink is not ready: positions go on without the device states of the last run");
                 }
             }
-            Some(what) = news.recv() => hear(&node, &mut children, what, began),
+            Some(what) = news.recv() => hear(&node, &mut children, &mut feeds, what, began),
             which = signals.next() => match which {
                 Ask::Stop(name) => {
                     info!("draining on {name}; a second one ends at once");
@@ -130,6 +138,8 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
         }
     }
     node.drain_began();
+    // Nothing is opened any more; what is open stays so until the ingests are done with it.
+    feeds.iter_mut().for_each(FeedKeeper::stop);
     node.beat();
     let left = tokio::select! {
         left = drain(&node, &mut children, &mut news) => left,
@@ -156,7 +166,13 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
 }
 
 /// Takes note of what a child said or did.
-fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
+fn hear(
+    node: &Rc<Node>,
+    children: &mut [Child],
+    feeds: &mut [FeedKeeper],
+    news: News,
+    began: Instant,
+) {
     match news {
         News::Ready(name) => {
             if name.role == Role::Classifier {
@@ -191,6 +207,14 @@ fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
             node.replace_ring(ring);
             hand_on(node, children, ring);
         }
+        News::Feed { name, said } => {
+            let feeds = feeds.iter_mut().filter(|feed| feed.name == name);
+            feeds.for_each(|feed| feed.hear(said));
+        }
+        News::Opened(name) => {
+            let children = children.iter_mut().filter(|child| child.name == name);
+            children.for_each(|child| child.hand(Part::Feed));
+        }
         News::Ended { .. } => {}
     }
 }
@@ -222,7 +246,7 @@ fn hand_on(node: &Node, children: &mut [Child], number: u32) {
         .iter_mut()
         .filter(|child| child.name == ring.consumer);
     match ring.purpose {
-        Purpose::Sensor => consumer.for_each(|child| child.hand_ring(number)),
+        Purpose::Sensor => consumer.for_each(|child| child.hand(Part::Ring(number))),
         Purpose::Track | Purpose::Alarm | Purpose::Trace => consumer.for_each(Child::kill),
     }
 }

@@ -67,6 +67,11 @@ impl Source {
         }
     }
 
+    /// A path that may come to be later, from where this file stands.
+    pub fn path(&self, path: &str) -> String {
+        self.resolve(path).display().to_string()
+    }
+
     /// A name that can stand in topics and metrics.
     pub fn name(&self, name: &Spanned<String>) -> Result<String, ConfigError> {
         let text = name.get_ref();

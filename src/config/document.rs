@@ -1,5 +1,7 @@
 //! The configuration as written: one struct a section, every key optional here, unknown keys refused by name.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -38,6 +40,11 @@ pub struct NodeSection {
 pub enum InputKind {
     Tcp,
     Udp,
+    Http,
+    Serial,
+    Gpsd,
+    Exec,
+    Fifo,
     File,
 }
 
@@ -47,6 +54,11 @@ impl InputKind {
         match self {
             InputKind::Tcp => "tcp",
             InputKind::Udp => "udp",
+            InputKind::Http => "http",
+            InputKind::Serial => "serial",
+            InputKind::Gpsd => "gpsd",
+            InputKind::Exec => "exec",
+            InputKind::Fifo => "fifo",
             InputKind::File => "file",
         }
     }
@@ -60,7 +72,17 @@ pub struct SensorSection {
     pub protocol: Protocol,
     pub listen: Option<Spanned<String>>,
     pub path: Option<Spanned<String>>,
+    pub answers_path: Option<Spanned<String>>,
     pub speed: Option<Spanned<f64>>,
+    pub baud: Option<Spanned<Baud>>,
+    pub connect: Option<Spanned<String>>,
+    pub receiver: Option<Spanned<String>>,
+    pub command: Option<Spanned<Vec<String>>>,
+    pub directory: Option<Spanned<String>>,
+    pub environment: Option<Spanned<BTreeMap<String, String>>>,
+    pub user: Option<Spanned<String>>,
+    pub group: Option<Spanned<String>>,
+    pub answers: Option<Spanned<bool>>,
     pub device: Option<Spanned<String>>,
     #[serde(default)]
     pub ack: Ack,
@@ -73,6 +95,18 @@ pub struct SensorSection {
     pub lenient: bool,
     pub ring_slots: Option<Spanned<u32>>,
     pub answers_max: Option<Spanned<u32>>,
+    pub rank: Option<Spanned<u8>>,
+    #[serde(default)]
+    pub capture: bool,
+}
+
+/// Rates of a serial line.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a rate, a list of rates, or \"auto\"")]
+pub enum Baud {
+    One(u32),
+    Several(Vec<u32>),
+    Word(String),
 }
 
 #[derive(Debug, Default, Deserialize)]

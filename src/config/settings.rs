@@ -24,17 +24,63 @@ pub enum Ack {
     Received,
 }
 
+/// Where devices connect to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listening {
+    /// Address and port; port 0 takes a free one.
+    pub listen: String,
+    /// Most connections at a time; further ones wait in the kernel's backlog.
+    pub connections_max: u32,
+    /// A connection that is silent for this long is closed.
+    pub idle_ms: u64,
+}
+
+/// A program whose standard output is read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Its working directory; none: the supervisor's.
+    pub directory: Option<String>,
+    /// Its environment, besides `PATH` and what says which sensor it is.
+    pub environment: Vec<(String, String)>,
+    /// The user that it runs as; none: the supervisor's.
+    pub user: Option<String>,
+    /// The group that it runs as; none: the user's, or the supervisor's.
+    pub group: Option<String>,
+    /// Whether it reads answers on its standard input.
+    pub answers: bool,
+}
+
 /// Where a sensor's bytes come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Input {
     /// Devices connect.
-    Tcp {
-        /// Address and port; port 0 takes a free one.
-        listen: String,
-        /// Most connections at a time; further ones wait in the kernel's backlog.
-        connections_max: u32,
-        /// A connection that is silent for this long is closed.
-        idle_ms: u64,
+    Tcp(Listening),
+    /// Devices, or what speaks for them, send HTTP requests.
+    Http(Listening),
+    /// A serial line.
+    Serial {
+        /// The terminal device.
+        path: String,
+        /// Rates to try, in this order, bits a second.
+        bauds: Vec<u32>,
+    },
+    /// A gpsd to ask for what its receivers say.
+    Gpsd {
+        /// Host and port.
+        connect: String,
+        /// The receiver, as gpsd names it; none: all of them.
+        receiver: Option<String>,
+    },
+    /// A program writes to its standard output.
+    Exec(Program),
+    /// Programs write to a named pipe.
+    Fifo {
+        /// The pipe, made if it is missing.
+        path: String,
+        /// A second one, that answers are written to.
+        answers_path: Option<String>,
     },
     /// Devices send datagrams.
     Udp {
@@ -52,6 +98,16 @@ pub enum Input {
         /// Times faster than it was recorded; 0: as fast as it goes.
         speed: f64,
     },
+}
+
+impl Input {
+    /// Whether its bytes are one feed that the supervisor opens again whenever it ends.
+    pub fn is_feed(&self) -> bool {
+        match self {
+            Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) | Input::Fifo { .. } => true,
+            Input::Tcp(_) | Input::Http(_) | Input::Udp { .. } | Input::File { .. } => false,
+        }
+    }
 }
 
 /// One sensor.
@@ -77,6 +133,10 @@ pub struct SensorSettings {
     pub ring_slots: u32,
     /// Messages that may await an answer at a time.
     pub answers_max: u32,
+    /// Which of several receivers of one vehicle is used: the lowest that has a fix.
+    pub rank: u8,
+    /// Whether its bytes are recorded from the start on.
+    pub capture: bool,
 }
 
 /// Overspeed by our own rule.

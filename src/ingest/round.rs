@@ -17,6 +17,7 @@ use super::tally::Tally;
 use super::wake::{self, Wake};
 use crate::protocol::{Message, Reject};
 use crate::ring;
+use crate::role::{FromChild, Handed};
 use crate::sys::clock;
 use crate::sys::fail::{self, Point};
 
@@ -92,6 +93,19 @@ impl<K: Copy> Rounds<K> {
         self.wake.say_ready()?;
         self.tally.ready();
         Ok(())
+    }
+
+    /// What the supervisor handed over and was not taken yet, one a call.
+    pub fn next_handed(&mut self) -> Option<Handed> {
+        self.wake.next_handed()
+    }
+
+    /// Tells the supervisor something.
+    ///
+    /// # Errors
+    /// When the channel failed.
+    pub fn say(&self, what: &FromChild) -> Result<(), IngestError> {
+        Ok(self.wake.say(what)?)
     }
 
     /// Sleeps until there is something to do and begins a round; returns how many sockets have something. `in_hand`:

@@ -12,9 +12,9 @@ use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
 use super::report::{ProcessReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
-use crate::config::{Config, Input};
+use crate::config::{Config, Input, SensorSettings};
 use crate::ring::{AttachError, RingFds, RingOwner};
-use crate::role::{Assignment, Duty, End, Purpose, RingAssignment, Role, States, exit};
+use crate::role::{Assignment, Duty, End, Feed, Purpose, RingAssignment, Role, States, exit};
 use crate::stats::{self, Stats, SupervisorMetric};
 use crate::sys::{clock, region};
 use crate::table;
@@ -77,6 +77,8 @@ struct Process {
     page: OwnedFd,
     /// The listening socket or file, if the role has one.
     opened: Option<OwnedFd>,
+    /// What the sensor is fed from, while it is open. Kept here, so that what is in a pipe outlives an ingest.
+    feed: RefCell<Option<Feed>>,
     state: RefCell<ChildState>,
 }
 
@@ -167,6 +169,7 @@ impl Node {
                 name,
                 page,
                 opened,
+                feed: RefCell::default(),
                 state: RefCell::default(),
             });
         }
@@ -301,13 +304,7 @@ impl Node {
             fds.push(opened.try_clone()?);
         }
         let duty = match name.role {
-            Role::Ingest => {
-                let sensor = config
-                    .sensors
-                    .iter()
-                    .find(|sensor| sensor.name == name.instance);
-                Duty::Ingest(sensor.expect("an ingest is made from a sensor").clone())
-            }
+            Role::Ingest => Duty::Ingest(sensor(config, name).clone()),
             Role::Classifier => Duty::Classifier {
                 rules: config.rules.clone(),
                 fences: config.fences.clone(),
@@ -370,6 +367,24 @@ impl Node {
             Ok((assignment, fds?))
         })
         .collect()
+    }
+
+    /// The sensors that are fed, with the process of each.
+    pub fn fed(&self) -> impl Iterator<Item = (&ProcessName, &SensorSettings)> {
+        let ingests = self.processes().filter(|name| name.role == Role::Ingest);
+        let all = ingests.map(|name| (name, sensor(&self.config, name)));
+        all.filter(|(_, sensor)| sensor.input.is_feed())
+    }
+
+    /// Keeps the feed of an ingest, or drops the one that ended.
+    pub fn set_feed(&self, name: &ProcessName, feed: Option<Feed>) {
+        *self.process(name).feed.borrow_mut() = feed;
+    }
+
+    /// The feed of an ingest, to hand over.
+    pub fn feed(&self, name: &ProcessName) -> std::io::Result<Option<Feed>> {
+        let feed = self.process(name).feed.borrow();
+        feed.as_ref().map(Feed::try_clone).transpose()
     }
 
     /// The statistics pages of all processes, to read.
@@ -525,6 +540,13 @@ impl Node {
     }
 }
 
+/// The sensor that an ingest is for.
+fn sensor<'a>(config: &'a Config, name: &ProcessName) -> &'a SensorSettings {
+    let mut sensors = config.sensors.iter();
+    let found = sensors.find(|sensor| sensor.name == name.instance);
+    found.expect("an ingest is made from a sensor")
+}
+
 /// What a role takes in from outside.
 fn open_input(
     config: &Config,
@@ -533,13 +555,14 @@ fn open_input(
 ) -> Result<Option<OwnedFd>, NodeError> {
     let (key, opened) = match name.role {
         Role::Ingest => {
-            let sensor = config
-                .sensors
-                .iter()
-                .find(|sensor| sensor.name == name.instance);
             let key = format!("sensor:{}", name.instance);
-            let opened = match &sensor.expect("an ingest is made from a sensor").input {
-                Input::Tcp { listen, .. } => listener::tcp(listen, &key),
+            let opened = match &sensor(config, name).input {
+                Input::Tcp(listening) | Input::Http(listening) => {
+                    listener::tcp(&listening.listen, &key)
+                }
+                Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) | Input::Fifo { .. } => {
+                    return Ok(None);
+                }
                 Input::Udp { listen, .. } => listener::udp(listen, &key),
                 Input::File { path, .. } => {
                     let who = format!("sensor {}", name.instance);
