@@ -1,19 +1,23 @@
 //! Configuration: what an operator writes in one TOML file and its drop-ins, checked once and as a whole, then handed
 //! to each role as plain settings.
 
+pub mod certificates;
 mod check;
 mod document;
 mod port;
 mod sensor;
 mod settings;
+mod tls;
 mod unit;
+pub mod x509;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use settings::{
-    Ack, DispatcherSettings, Fence, Input, JumpRule, Listening, Node, ObserverSettings,
-    OverspeedRule, Program, Rules, SensorSettings, TraceSettings, UplinkSettings,
+    Ack, ClientCertificates, DispatcherSettings, Fence, Identity, Input, JumpRule, Listening, Node,
+    ObserverSettings, OverspeedRule, Program, Rules, SensorSettings, Tls, TraceSettings,
+    UplinkSettings,
 };
 
 use check::{Source, plain};

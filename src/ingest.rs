@@ -15,6 +15,7 @@ mod session;
 mod silence;
 mod tally;
 mod tcp;
+mod tls;
 mod trace_id;
 mod udp;
 mod wake;

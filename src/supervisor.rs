@@ -1,6 +1,7 @@
 //! The supervisor: owns every shared object, starts, watches and ends the children, and never reads a byte of a
 //! device. It leaves what to restart when and what to stop first to `restart` and `shutdown`, which are pure.
 
+mod certificates;
 mod child;
 pub mod control;
 mod feed;
@@ -132,7 +133,13 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
                     break;
                 }
                 Ask::Report => info!("{}", serde_json::to_string(&node.report()).expect("a report is plain data")),
-                Ask::Reload => warn!("cannot reload: restart to use a changed configuration"),
+                Ask::Reload => {
+                    for name in node.renew_certificates() {
+                        let children = children.iter_mut().filter(|child| child.name == name);
+                        children.for_each(|child| child.hand(Part::Certificates));
+                    }
+                    warn!("cannot reload: restart to use a changed configuration");
+                }
             },
             _ = &mut control => unreachable!("the control socket is served for ever"),
         }

@@ -90,6 +90,8 @@ pub enum Part {
     Ring(u32),
     /// The feed that is open.
     Feed,
+    /// Certificates that were read anew.
+    Certificates,
 }
 
 /// The supervisor's hold on one child.
@@ -296,6 +298,7 @@ impl Keeper {
             control.send(&ToChild::Ring(ring), &fds.as_fds()).await?;
         }
         self.hand_over_feed(control).await?;
+        self.hand_over_certificates(control).await?;
         if self.name.role == Role::Observer {
             for page in self.node.pages()? {
                 control.send(&ToChild::Page, &[page.as_fd()]).await?;
@@ -320,6 +323,7 @@ impl Keeper {
         let number = match part {
             Part::Ring(number) => number,
             Part::Feed => return self.hand_over_feed(control).await,
+            Part::Certificates => return self.hand_over_certificates(control).await,
         };
         for (ring, fds) in self.node.rings_of(&self.name)? {
             if ring.ring == number {
@@ -334,6 +338,15 @@ impl Keeper {
         if let Some(feed) = self.node.feed(&self.name)? {
             let (message, fds) = feed.into_message();
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            control.send(&message, &fds).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what the sensor's TLS is made of, if it has any.
+    async fn hand_over_certificates(&self, control: &AsyncChannel) -> Result<(), StartError> {
+        if let Some(certificates) = self.node.certificates(&self.name) {
+            let (message, fds) = certificates.as_message();
             control.send(&message, &fds).await?;
         }
         Ok(())
