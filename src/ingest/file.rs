@@ -8,6 +8,7 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use super::pending::Answers;
 use super::process::IngestError;
 use super::publishing::{Outgoing, Publisher};
 use super::session::{Next, ReadAt, Session};
@@ -137,7 +138,7 @@ impl Replay {
             to: (),
             device,
             reports: message.reports,
-            answer: Vec::new(),
+            answers: Answers::default(),
             read_at: ReadAt {
                 monotonic_ns: now_ns,
                 wall_ms: clock::wall_ms(),
