@@ -16,6 +16,7 @@ mod gpsd;
 mod gt06;
 mod h02;
 mod jt808;
+mod lines;
 mod meitrack;
 mod message;
 mod nmea;
