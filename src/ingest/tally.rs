@@ -39,6 +39,7 @@ impl Tally {
             Protocol::Gps103 => IngestMetric::SpeaksGps103,
             Protocol::Meitrack => IngestMetric::SpeaksMeitrack,
             Protocol::Ruptela => IngestMetric::SpeaksRuptela,
+            Protocol::Json => IngestMetric::SpeaksJson,
             Protocol::Auto => IngestMetric::SpeaksAuto,
         };
         stats.set(speaks, 1);

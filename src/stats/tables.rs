@@ -74,6 +74,7 @@ metrics! {
         SpeaksGps103 "protocol" = "gps103",
         SpeaksMeitrack "protocol" = "meitrack",
         SpeaksRuptela "protocol" = "ruptela",
+        SpeaksJson "protocol" = "json",
         SpeaksAuto "protocol" = "auto",
     }
     "ringway_connections" Gauge "Connections open now; of `udp`, peers known." { ConnectionsOpen, }
