@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
+use super::capture::capture;
 use super::document::{
     DispatcherSection, Document, FenceSection, NoSubscriber, NodeSection, ObserverSection,
     TraceSection, UplinkSection,
@@ -150,6 +151,7 @@ pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
         observer: observer(sources, &mut ports)?,
         uplink: uplink(sources, &node)?,
         trace: trace(sources)?,
+        capture: capture(sources, &state_dir)?,
         node,
         state_dir,
         devices_max,
@@ -158,7 +160,10 @@ pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
 }
 
 /// The section that only one of the files may have.
-fn one<'a, T>(
+///
+/// # Errors
+/// When another one has it, too.
+pub fn one<'a, T>(
     sources: &'a [Source],
     name: &str,
     section: impl Fn(&'a Document) -> Option<&'a Spanned<T>>,

@@ -23,6 +23,7 @@ pub struct Document {
     pub dispatcher: Option<Spanned<DispatcherSection>>,
     pub uplink: Option<Spanned<UplinkSection>>,
     pub observer: Option<Spanned<ObserverSection>>,
+    pub capture: Option<Spanned<CaptureSection>>,
     pub trace: Option<Spanned<TraceSection>>,
 }
 
@@ -183,6 +184,15 @@ pub enum NoSubscriber {
 #[serde(deny_unknown_fields)]
 pub struct ObserverSection {
     pub listen: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureSection {
+    pub dir: Option<String>,
+    pub file_size_max: Option<Spanned<Bytes>>,
+    pub files_max: Option<Spanned<u32>>,
+    pub free_min: Option<Spanned<Bytes>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -232,6 +232,19 @@ pub struct ObserverSettings {
     pub listen: String,
 }
 
+/// Recordings of what devices said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureSettings {
+    /// Their directory.
+    pub dir: String,
+    /// A file that is this long is followed by another one.
+    pub file_bytes_max: u64,
+    /// Files kept of one sensor; the oldest is removed.
+    pub files_max: u32,
+    /// Nothing is recorded while the file system has less room than this.
+    pub free_bytes_min: u64,
+}
+
 /// Traces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TraceSettings {

@@ -138,8 +138,8 @@ impl Tcp {
             if accepted {
                 self.answer(to, answer);
                 answered = true;
-            } else if in_order {
-                self.close(to, Closed::Refused);
+            } else {
+                self.refused(to, answer, in_order);
             }
             self.update(to);
         }
@@ -309,6 +309,11 @@ impl Tcp {
         match published {
             Published::Unanswered => {}
             Published::Answer(answer) => self.answer(key, answer),
+            Published::Refused(answer) => {
+                let connection = self.connections.get(key);
+                let in_order = connection.is_some_and(|c| c.session.answers_in_order());
+                self.refused(key, answer, in_order);
+            }
             Published::Awaiting => {
                 if let Some(connection) = self.connections.get(key) {
                     let in_order = connection.session.answers_in_order();
@@ -317,6 +322,16 @@ impl Tcp {
                 }
                 self.update(key);
             }
+        }
+    }
+
+    /// A message could not be kept: its device is told if there are words for that. Without them a later answer would be
+    /// taken for the missing one where answers do not say what they answer.
+    fn refused(&mut self, key: Key, answer: Vec<u8>, in_order: bool) {
+        if answer.is_empty() && in_order {
+            self.close(key, Closed::Refused);
+        } else {
+            self.answer(key, answer);
         }
     }
 
