@@ -79,6 +79,8 @@ pub enum Duty {
         fences: Vec<Fence>,
         /// One frame in this many is traced although it raised nothing; 0: none.
         trace_one_in: u32,
+        /// Ranks of the sensors, by the number of their ring; a ring that replaces another keeps its number.
+        ranks: Vec<u8>,
     },
     /// Descriptors: the state table (read only), the listening socket, and the road graph if `roads`.
     Dispatcher {

@@ -116,6 +116,7 @@ pub struct RulesSection {
     pub overspeed: Option<Spanned<OverspeedSection>>,
     pub jump: Option<Spanned<JumpSection>>,
     pub future_max: Option<Spanned<Millis>>,
+    pub fail_over: Option<Spanned<FailOverSection>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,6 +132,12 @@ pub struct OverspeedSection {
 pub struct JumpSection {
     pub speed_max: Option<MillimetresPerSecond>,
     pub jumps_max: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailOverSection {
+    pub after: Option<Spanned<Millis>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -168,6 +168,8 @@ pub struct Rules {
     pub jump: JumpRule,
     /// A fix this far ahead of the clock is a clock fault, ms.
     pub future_max_ms: u64,
+    /// After so long without a fresh fix of a vehicle's receiver in use, the next one is, ms.
+    pub fail_over_ms: u64,
 }
 
 /// A circular fence.

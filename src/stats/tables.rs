@@ -142,12 +142,17 @@ metrics! {
         RejectedJump "reason" = "jump",
         RejectedInvalid "reason" = "invalid",
         RejectedFuture "reason" = "future",
+        RejectedOutranked "reason" = "outranked",
         RejectedOutOfRange "reason" = "out_of_range",
         RejectedNotApplied "reason" = "not_applied",
         RejectedTableFull "reason" = "table_full",
         RejectedBadFrame "reason" = "bad_frame",
     }
     "ringway_frames_redelivered_total" Counter "Frames that were applied before a restart and came again." { Redelivered, }
+    "ringway_fail_overs_total" Counter "Times that another receiver of a vehicle was used from then on, by its rank beside the former's." {
+        FailOversWorse "to" = "worse",
+        FailOversBetter "to" = "better",
+    }
     "ringway_ring_violations_total" Counter "Sensor rings quarantined because their producer broke the rules." { RingViolations, }
     "ringway_messages_settled_total" Counter "Messages whose outcome was set, by outcome." {
         SettledAccepted "outcome" = "accepted",
