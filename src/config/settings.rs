@@ -1,6 +1,7 @@
 //! Checked settings, one struct for each role: numbers in base units, nothing optional that has a default.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::protocol::Protocol;
 
@@ -11,6 +12,19 @@ pub struct Node {
     pub site: String,
     /// The node's name, unique within the site.
     pub name: String,
+}
+
+impl Node {
+    /// What authentication codes are derived from. Not a secret: these codes prove nothing, they only come out the same
+    /// after a restart.
+    pub fn key(&self) -> [u8; 16] {
+        let mut key = Sha256::new();
+        key.update(self.site.as_bytes());
+        key.update([0]);
+        key.update(self.name.as_bytes());
+        let key = key.finalize();
+        *key.first_chunk().expect("a SHA-256 has 32 bytes")
+    }
 }
 
 /// When a device is answered.
@@ -101,6 +115,20 @@ pub enum Input {
 }
 
 impl Input {
+    /// As it is written in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Input::Tcp(_) => "tcp",
+            Input::Http(_) => "http",
+            Input::Serial { .. } => "serial",
+            Input::Gpsd { .. } => "gpsd",
+            Input::Exec(_) => "exec",
+            Input::Fifo { .. } => "fifo",
+            Input::Udp { .. } => "udp",
+            Input::File { .. } => "file",
+        }
+    }
+
     /// Whether its bytes are one feed that the supervisor opens again whenever it ends.
     pub fn is_feed(&self) -> bool {
         match self {

@@ -149,6 +149,17 @@ impl Tally {
         self.stats.add(metric, 1);
     }
 
+    /// Records were taken into a recording, or found no room there.
+    pub fn captured(&self, kept: u64, lost: u64) {
+        self.stats.add(IngestMetric::CaptureKept, kept);
+        self.stats.add(IngestMetric::CaptureLost, lost);
+    }
+
+    /// A recording ended because its file cannot be written.
+    pub fn capture_failed(&self) {
+        self.stats.add(IngestMetric::CapturesFailed, 1);
+    }
+
     /// The process serves.
     pub fn ready(&self) {
         self.stats.heartbeat(clock::monotonic_ns());

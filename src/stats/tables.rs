@@ -118,6 +118,11 @@ metrics! {
         DroppedRing "reason" = "ring",
         DroppedAnswers "reason" = "answers",
     }
+    "ringway_capture_records_total" Counter "Records of a recording, by what became of them." {
+        CaptureKept "fate" = "kept",
+        CaptureLost "fate" = "lost",
+    }
+    "ringway_captures_failed_total" Counter "Recordings that ended because their file could not be written." { CapturesFailed, }
     "ringway_attributes_cut_total" Counter "Attributes that did not fit their frame." { AttributesCut, }
     "ringway_answers_total" Counter "Messages that awaited an answer, by what came of it." {
         AnswersAccepted "outcome" = "accepted",

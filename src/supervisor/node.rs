@@ -1,20 +1,23 @@
 //! What the supervisor owns on behalf of everybody: sockets, files, rings, the state table, statistics pages. A child
 //! may die and start again on the same objects.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::captures::Captures;
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
 use super::report::{ProcessReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
 use crate::config::{Config, Input, SensorSettings};
 use crate::ring::{AttachError, RingFds, RingOwner};
-use crate::role::{Assignment, Duty, End, Feed, Purpose, RingAssignment, Role, States, exit};
+use crate::role::{
+    Assignment, Duty, End, Feed, Purpose, Recording, RingAssignment, Role, States, exit,
+};
 use crate::stats::{self, Stats, SupervisorMetric};
 use crate::sys::{clock, region};
 use crate::table;
@@ -149,6 +152,7 @@ pub struct Node {
     roads: Option<OwnedFd>,
     listeners: BTreeMap<String, String>,
     snapshot: RefCell<Snapshot>,
+    captures: RefCell<Captures>,
     ready_after: Cell<Option<Duration>>,
     draining: Cell<bool>,
 }
@@ -192,6 +196,8 @@ impl Node {
         let stats = Stats::attach(page.as_fd(), "supervisor", clock::wall_ms())
             .map_err(NodeError::Memory)?;
         let table = table::create(config.devices_max).map_err(NodeError::Memory)?;
+        let mut captures = Captures::new(&config);
+        captures.begin();
         Ok(Node {
             config,
             began,
@@ -204,6 +210,7 @@ impl Node {
             roads,
             listeners,
             snapshot: RefCell::new(Snapshot::Awaited),
+            captures: RefCell::new(captures),
             ready_after: Cell::new(None),
             draining: Cell::new(false),
         })
@@ -368,6 +375,17 @@ impl Node {
             Ok((assignment, fds?))
         })
         .collect()
+    }
+
+    /// The recordings.
+    pub fn captures(&self) -> RefMut<'_, Captures> {
+        self.captures.borrow_mut()
+    }
+
+    /// What an ingest is to record in, to hand over.
+    pub fn recording(&self, name: &ProcessName) -> std::io::Result<Option<Recording>> {
+        let life = self.process(name).state.borrow().restarts;
+        self.captures.borrow().recording(&name.instance, life)
     }
 
     /// The sensors that are fed, with the process of each.
@@ -536,6 +554,7 @@ impl Node {
             start_to_ready_ms: self.ready_after.get().map(|time| time.as_secs_f64() * 1e3),
             listeners: self.listeners.clone(),
             rings: rings.collect(),
+            captures: self.captures.borrow().report(),
             processes,
         }
     }
