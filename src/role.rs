@@ -79,6 +79,8 @@ pub enum Duty {
         fences: Vec<Fence>,
         /// One frame in this many is traced although it raised nothing; 0: none.
         trace_one_in: u32,
+        /// Ranks of the sensors, by the number of their ring; a ring that replaces another keeps its number.
+        ranks: Vec<u8>,
     },
     /// Descriptors: the state table (read only), the listening socket, and the road graph if `roads`.
     Dispatcher {
@@ -218,6 +220,30 @@ impl Feed {
     }
 }
 
+/// A file in which a sensor's bytes are recorded.
+#[derive(Debug)]
+pub struct Recording {
+    /// Open for appending only; its header is there already.
+    pub file: OwnedFd,
+    /// What stands before each record of it.
+    pub mark: [u8; 8],
+    /// Which life of the sensor's process begins to write.
+    pub life: u32,
+}
+
+impl Recording {
+    /// The message that hands it over, or says that nothing is recorded any more, and the descriptors beside it.
+    pub fn into_message(recording: Option<Recording>) -> (ToChild, Vec<OwnedFd>) {
+        match recording {
+            Some(Recording { file, mark, life }) => {
+                let of = Some((mark, life));
+                (ToChild::Capture { of }, vec![file])
+            }
+            None => (ToChild::Capture { of: None }, Vec::new()),
+        }
+    }
+}
+
 /// Why a feed is of no use any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FeedEnd {
@@ -260,6 +286,8 @@ impl Certificates {
 pub enum Handed {
     /// A feed, in the place of the one before.
     Feed(Feed),
+    /// A file to record in, in the place of the one before; `None`: nothing is recorded any more.
+    Capture(Option<Recording>),
     /// Certificates for connections that come from now on.
     Certificates(Certificates),
 }
@@ -284,6 +312,13 @@ impl Handed {
                     log,
                 }))
             }
+            ToChild::Capture {
+                of: Some((mark, life)),
+            } => {
+                let file = fds.next()?;
+                Some(Handed::Capture(Some(Recording { file, mark, life })))
+            }
+            ToChild::Capture { of: None } => Some(Handed::Capture(None)),
             ToChild::Certificates { authorities } => Some(Handed::Certificates(Certificates {
                 chain: fds.next()?,
                 key: fds.next()?,
@@ -319,6 +354,11 @@ pub enum ToChild {
         /// Whether there is one of what it says about itself.
         log: bool,
     },
+    /// What a sensor's bytes are recorded in from now on (ingest only). Beside it travels the file, if there is one.
+    Capture {
+        /// [`Recording::mark`] and [`Recording::life`]; none: nothing is recorded any more.
+        of: Option<([u8; 8], u32)>,
+    },
     /// What a sensor's TLS is made of (ingest only). Beside it travel the chain, the key, and the authorities of clients.
     Certificates {
         /// Whether there is a descriptor of authorities.
@@ -351,6 +391,13 @@ pub enum FromChild {
         number: u64,
         /// Why.
         why: FeedEnd,
+    },
+    /// A recording came to an end because its file cannot be written (ingest only).
+    CaptureFailed {
+        /// The mark of the file.
+        mark: [u8; 8],
+        /// Why.
+        why: String,
     },
     /// A producer broke the rules of its ring; the ring is no longer read.
     Violation {

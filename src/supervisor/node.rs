@@ -1,7 +1,7 @@
 //! What the supervisor owns on behalf of everybody: sockets, files, rings, the state table, statistics pages. A child
 //! may die and start again on the same objects.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::captures::Captures;
 use super::certificates::{self, ReadError};
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
@@ -17,7 +18,8 @@ use super::state_dir::{StateDir, StateDirError};
 use crate::config::{Config, Input, SensorSettings, Tls};
 use crate::ring::{AttachError, RingFds, RingOwner};
 use crate::role::{
-    Assignment, Certificates, Duty, End, Feed, Purpose, RingAssignment, Role, States, exit,
+    Assignment, Certificates, Duty, End, Feed, Purpose, Recording, RingAssignment, Role, States,
+    exit,
 };
 use crate::stats::{self, Stats, SupervisorMetric};
 use crate::sys::{clock, region};
@@ -158,6 +160,7 @@ pub struct Node {
     roads: Option<OwnedFd>,
     listeners: BTreeMap<String, String>,
     snapshot: RefCell<Snapshot>,
+    captures: RefCell<Captures>,
     ready_after: Cell<Option<Duration>>,
     draining: Cell<bool>,
 }
@@ -205,6 +208,8 @@ impl Node {
         let stats = Stats::attach(page.as_fd(), "supervisor", clock::wall_ms())
             .map_err(NodeError::Memory)?;
         let table = table::create(config.devices_max).map_err(NodeError::Memory)?;
+        let mut captures = Captures::new(&config);
+        captures.begin();
         Ok(Node {
             config,
             began,
@@ -217,6 +222,7 @@ impl Node {
             roads,
             listeners,
             snapshot: RefCell::new(Snapshot::Awaited),
+            captures: RefCell::new(captures),
             ready_after: Cell::new(None),
             draining: Cell::new(false),
         })
@@ -322,6 +328,7 @@ impl Node {
                 rules: config.rules.clone(),
                 fences: config.fences.clone(),
                 trace_one_in: config.trace.one_in,
+                ranks: config.sensors.iter().map(|sensor| sensor.rank).collect(),
             },
             Role::Dispatcher => {
                 if let Some(roads) = &self.roads {
@@ -380,6 +387,17 @@ impl Node {
             Ok((assignment, fds?))
         })
         .collect()
+    }
+
+    /// The recordings.
+    pub fn captures(&self) -> RefMut<'_, Captures> {
+        self.captures.borrow_mut()
+    }
+
+    /// What an ingest is to record in, to hand over.
+    pub fn recording(&self, name: &ProcessName) -> std::io::Result<Option<Recording>> {
+        let life = self.process(name).state.borrow().restarts;
+        self.captures.borrow().recording(&name.instance, life)
     }
 
     /// The sensors that are fed, with the process of each.
@@ -571,6 +589,7 @@ impl Node {
             start_to_ready_ms: self.ready_after.get().map(|time| time.as_secs_f64() * 1e3),
             listeners: self.listeners.clone(),
             rings: rings.collect(),
+            captures: self.captures.borrow().report(),
             processes,
         }
     }

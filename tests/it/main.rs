@@ -5,6 +5,7 @@
 
 mod architecture;
 mod aside;
+mod authority;
 mod browser;
 mod bytes;
 mod delivery;
@@ -17,6 +18,7 @@ mod example;
 mod exposition;
 mod fail_points;
 mod fuzz_corpus;
+mod listening;
 mod mailbox;
 mod mosquitto;
 mod node;
@@ -29,6 +31,7 @@ mod rubbish;
 mod stream;
 mod supervision;
 mod terminal;
+mod tls;
 mod tracing;
 mod udp;
 mod uplink;

@@ -497,7 +497,7 @@ fn one_connection(authority: &Authority) -> (Connections, TcpStream) {
     let certificates = certificates(&authority.server(), None);
     connections.tls = Some(Acceptor::new(tls(false, false), &certificates).unwrap());
     let session = || Session::new(Protocol::Jt808, &protocol::Settings::default());
-    while connections.accept(0, session).unwrap().all == 0 {
+    while connections.accept(0, session, |_, _| {}).unwrap().all == 0 {
         std::thread::yield_now();
     }
     (connections, stream)
@@ -507,9 +507,9 @@ fn one_connection(authority: &Authority) -> (Connections, TcpStream) {
 fn a_handshake_has_an_end_by_the_clock() {
     let (mut connections, _stream) = one_connection(&Authority::new("authority"));
     let mut closed = Vec::new();
-    connections.sweep(tls::HANDSHAKE_MS_MAX - 1, |why| closed.push(why));
+    connections.sweep(tls::HANDSHAKE_MS_MAX - 1, |_, why| closed.push(why));
     assert_eq!(closed, []);
-    connections.sweep(tls::HANDSHAKE_MS_MAX + 1_000, |why| closed.push(why));
+    connections.sweep(tls::HANDSHAKE_MS_MAX + 1_000, |_, why| closed.push(why));
     assert_eq!(closed, [Closed::Tls(Failure::Late)]);
 }
 
@@ -529,18 +529,18 @@ fn answers_left_unread_have_the_limits_that_they_have_without_tls() {
     let key = connections.keys()[0];
     let give_up = Instant::now() + DEADLINE;
     while connections.read(key, &mut [0; 100]) != Got::Established {
-        connections.flush(5, |why| panic!("closed: {why:?}"), |_| {});
+        connections.flush(5, |_, why| panic!("closed: {why:?}"), |_| {});
         assert!(Instant::now() < give_up, "no handshake");
     }
     while connections.get(key).unwrap().readable() {
         connections.answer(key, vec![0x7e; 1000]);
-        connections.flush(5, |why| panic!("closed: {why:?}"), |_| {});
+        connections.flush(5, |_, why| panic!("closed: {why:?}"), |_| {});
     }
     let (mut closed, mut answers) = (Vec::new(), 0);
     while closed.is_empty() {
         answers += 1;
         connections.answer(key, vec![0x7e; 1000]);
-        connections.flush(5, |why| closed.push(why), |_| {});
+        connections.flush(5, |_, why| closed.push(why), |_| {});
     }
     assert_eq!(closed, [Closed::Unread]);
     assert!((50..=66).contains(&answers), "{answers}");
