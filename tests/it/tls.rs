@@ -43,9 +43,9 @@ fn config(folder: &Path) -> String {
         "TLS",
         &[
             ("[::]:6809", "127.0.0.1:0"),
-            ("/etc/ringway/tls/chain.pem", &file("chain.pem")),
-            ("/etc/ringway/tls/key.pem", &file("key.pem")),
-            ("/etc/ringway/tls/fleet.pem", &file("fleet.pem")),
+            ("chain.pem", &file("chain.pem")),
+            ("key.pem", &file("key.pem")),
+            ("fleet.pem", &file("fleet.pem")),
         ],
     ) + ports
 }
