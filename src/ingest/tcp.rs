@@ -1,4 +1,4 @@
-//! The loop of an ingest whose devices connect: wait, settle answers, take in, answer.
+//! The loop of an ingest whose devices connect, by TCP alone or with HTTP on it: wait, settle answers, take in, answer.
 //!
 //! While a message is stalled no socket is read, so a full ring slows the senders down and nothing grows here; a device
 //! with very many unanswered messages is slowed down alone.
@@ -15,7 +15,7 @@ use super::publishing::Published;
 use super::round::{Rounds, WAKE, read_at};
 use super::session::{Next, ReadAt, Session};
 use super::silence::Silences;
-use crate::protocol::{self, Message, Protocol};
+use crate::protocol::{self, Envelope, Message, Protocol};
 use crate::sys::clock;
 
 /// Bytes that one connection gives in a round, besides what was kept of it.
@@ -24,11 +24,12 @@ const READ_BYTES: usize = 16 * 1024;
 /// Events taken from the kernel in a round.
 const EVENTS_MAX: usize = 1024;
 
-/// An ingest of the input `tcp`.
+/// An ingest of the inputs `tcp` and `http`.
 pub struct Tcp {
     connections: Connections,
     rounds: Rounds<Key>,
     limits: Limits,
+    envelope: Envelope,
     protocol: Protocol,
     decoding: protocol::Settings,
     buffer: Box<[u8]>,
@@ -45,15 +46,18 @@ impl Tcp {
         connections: Connections,
         rounds: Rounds<Key>,
         limits: Limits,
+        envelope: Envelope,
         protocol: Protocol,
         decoding: protocol::Settings,
     ) -> Tcp {
         // A session keeps what one read left over, at most what is in the buffer then.
-        let buffer = vec![0; READ_BYTES + protocol.message_bytes_max().max(READ_BYTES)];
+        let message_bytes_max = envelope.message_bytes_max(protocol);
+        let buffer = vec![0; READ_BYTES + message_bytes_max.max(READ_BYTES)];
         Tcp {
             connections,
             rounds,
             limits,
+            envelope,
             protocol,
             decoding,
             buffer: buffer.into(),
@@ -185,9 +189,9 @@ impl Tcp {
     }
 
     fn accept(&mut self, now: ReadAt) -> Result<(), IngestError> {
-        let (protocol, decoding) = (self.protocol, &self.decoding);
+        let (envelope, protocol, decoding) = (self.envelope, self.protocol, &self.decoding);
         let accepted = self.connections.accept(now.monotonic_ns / 1_000_000, || {
-            Session::new(protocol, decoding)
+            Session::enveloped(envelope, protocol, decoding)
         })?;
         self.rounds.tally.accepted(accepted.all);
         self.rounds.tally.delayed(accepted.delayed);
