@@ -17,6 +17,8 @@ mod example;
 mod exposition;
 mod fail_points;
 mod fuzz_corpus;
+mod http;
+mod json;
 mod mailbox;
 mod mosquitto;
 mod node;
