@@ -13,8 +13,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use settings::{
-    Ack, CaptureSettings, DispatcherSettings, Fence, Input, JumpRule, Listening, Node, ObserverSettings,
-    OverspeedRule, Program, Rules, SensorSettings, TraceSettings, UplinkSettings,
+    Ack, CaptureSettings, DispatcherSettings, Fence, Input, JumpRule, Listening, Node,
+    ObserverSettings, OverspeedRule, Program, Rules, SensorSettings, TraceSettings, UplinkSettings,
 };
 
 use check::{Source, plain};
@@ -151,9 +151,14 @@ mod tests {
             "{NODE}{SENSOR}capture = true\n[capture]\ndir = \"/srv/c\"\nfile_size_max = \"64KiB\"\n"
         ));
         let config = config.unwrap();
-        assert_eq!((&*config.capture.dir, config.capture.file_bytes_max), ("/srv/c", 65_536));
+        assert_eq!(
+            (&*config.capture.dir, config.capture.file_bytes_max),
+            ("/srv/c", 65_536)
+        );
         assert!(config.sensors[0].capture);
-        let (line, reason) = wrong(&format!("{NODE}{SENSOR}[capture]\nfile_size_max = \"1KiB\"\n"));
+        let (line, reason) = wrong(&format!(
+            "{NODE}{SENSOR}[capture]\nfile_size_max = \"1KiB\"\n"
+        ));
         assert_eq!((line, &*reason), (Some(9), "file_size_max is below 64KiB"));
     }
 

@@ -135,9 +135,7 @@ fn the_next_receiver_takes_over_and_the_better_one_takes_back() {
         assert!((lat - expected).abs() < 5e-6, "{track}");
     }
     assert!(tracks.is_sorted_by_key(|track| ms(track, "time")));
-    let runs: Vec<&[Value]> = tracks
-        .chunk_by(|a, b| a["sensor"] == b["sensor"])
-        .collect();
+    let runs: Vec<&[Value]> = tracks.chunk_by(|a, b| a["sensor"] == b["sensor"]).collect();
     let [first, second, third] = runs[..] else {
         panic!("more than two changes: {runs:?}");
     };

@@ -136,6 +136,10 @@ fn a_killed_classifier_leaves_who_is_used_to_its_successor() {
         pipeline.turn();
         assert_eq!(rig.public("1").sensor, "spare", "stage {stage}");
         let told = told(&mut rig);
-        assert_eq!(told[..4], ["1000", "1001", "spare", "1010"], "stage {stage}");
+        assert_eq!(
+            told[..4],
+            ["1000", "1001", "spare", "1010"],
+            "stage {stage}"
+        );
     }
 }
