@@ -25,6 +25,7 @@ mod node;
 mod observe;
 mod owed;
 mod page;
+mod receivers;
 mod recording;
 mod replay;
 mod rubbish;
