@@ -13,7 +13,7 @@ use tokio_tungstenite::connect_async;
 
 use crate::aside::Aside;
 use crate::footprint::{Kernel, processes, proportional_bytes};
-use crate::stand::{Load, Stand, await_, block_on, judge};
+use crate::stand::{Load, Stand, await_, await_for, block_on, judge};
 use crate::{Form, Verdict};
 
 /// Messages a second that a node is made for.
@@ -30,9 +30,11 @@ const LOAD: Load = Load {
 const STALLED: usize = 8;
 /// A subscriber that was cut off for its silence comes again after this long; the node's limit is 10 s.
 const STALLED_FOR: Duration = Duration::from_secs(12);
+/// Longest time until the traces that nobody takes have filled their queue, which a slow machine reaches last.
+const FULL_WITHIN: Duration = Duration::from_secs(120);
 /// What the processes may keep more in the last quarter of the time than in the first: pages of the alarms' ring that
 /// nobody has touched yet, and of the journal's log.
-const GROWTH_BYTES_MAX: u64 = 8 << 20;
+const GROWTH_BYTES_MAX: u64 = 2 << 20;
 
 struct Size {
     idle: u32,
@@ -42,8 +44,8 @@ struct Size {
 
 const SHORT: Size = Size {
     idle: 300,
-    warm_up: Duration::from_secs(4),
-    length: Duration::from_secs(10),
+    warm_up: Duration::from_secs(2),
+    length: Duration::from_secs(8),
 };
 const LONG: Size = Size {
     idle: 10_000,
@@ -64,7 +66,7 @@ async fn flood(form: Form) -> Verdict {
     let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let collector = away.local_addr().unwrap();
     drop(away);
-    let trace = format!("[trace]\nendpoint = \"http://{collector}\"\none_in = 10");
+    let trace = format!("[trace]\nendpoint = \"http://{collector}\"\none_in = 1");
     let mut stand = Stand::new(form.seed, LOAD, &trace).await;
     let online = await_(|| stand.fleet.progress().online == LOAD.devices).await;
     let mut stalled = JoinSet::new();
@@ -76,11 +78,12 @@ async fn flood(form: Form) -> Verdict {
         idle: size.idle,
         flood: SENDERS,
         rate: TIMES * RATED / f64::from(SENDERS),
-        length: size.warm_up + size.length,
+        length: size.warm_up + FULL_WITHIN + size.length,
         sources: "127.3.0.0/16".parse().ok(),
         ..Options::new(form.seed, stand.sensor.parse().unwrap())
     });
     sleep(size.warm_up).await;
+    let full = await_for(FULL_WITHIN, || traces_dropped(&stand)).await;
     let began = Instant::now();
     let (offered, taken) = (crowd.report().flood.messages, messages(&stand));
     let (mut bytes, mut kernel) = (Vec::new(), 0);
@@ -119,10 +122,19 @@ async fn flood(form: Form) -> Verdict {
     judge(&check, counts)
         .but(&[
             (!online, "not all good devices came"),
+            (!full, "the queue of traces that nobody takes did not fill"),
             (report.flood.messages == 0, "there was no flood"),
             (growth > GROWTH_BYTES_MAX, "memory grows"),
         ])
         .with_log(&stand.node)
+}
+
+/// Whether the queue of traces is full: one found no room.
+fn traces_dropped(stand: &Stand) -> bool {
+    let process = stand.node.process("observer");
+    let figures = process.map(|process| process.figures).unwrap_or_default();
+    let mut names = figures.keys();
+    names.any(|name| name.starts_with("ringway_trace_records_dropped_total"))
 }
 
 /// Messages that the ingest has read.
