@@ -1,8 +1,10 @@
 //! The ingest process: one sensor's bytes in, frames out, answers back.
 
+mod capture;
 mod connection;
 mod connections;
 mod datagrams;
+mod fed;
 mod file;
 mod offence;
 mod peers;
@@ -14,6 +16,7 @@ mod session;
 mod silence;
 mod tally;
 mod tcp;
+mod tls;
 mod trace_id;
 mod udp;
 mod wake;

@@ -1,10 +1,11 @@
 //! The control contract: what the supervisor and its children say to each other on a child's descriptor 0, a seqpacket
 //! socket. Messages are postcard, one a packet; descriptors travel beside them in the order stated here.
 //!
-//! A child hears, in this order: [`ToChild::Assign`], any number of [`ToChild::Ring`] and [`ToChild::Page`], then
-//! [`ToChild::Start`]. It answers [`FromChild::Ready`]. End-of-file means that the supervisor is gone: drain.
+//! A child hears, in this order: [`ToChild::Assign`], any number of [`ToChild::Ring`], [`ToChild::Page`] and of what is a
+//! [`Handed`], then [`ToChild::Start`]. It answers [`FromChild::Ready`]. What is handed to an ingest may be replaced while
+//! it runs. End-of-file means that the supervisor is gone: drain.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +69,7 @@ pub struct Assignment {
 /// A role's own part of its assignment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Duty {
-    /// Descriptors: the socket (`tcp`: listening, `udp`: bound) or the open file (`file`).
+    /// Descriptors: the socket (`tcp`, `http`: listening, `udp`: bound) or the open file (`file`); none for a feed.
     Ingest(SensorSettings),
     /// Descriptors: the state table (writable).
     Classifier {
@@ -78,6 +79,8 @@ pub enum Duty {
         fences: Vec<Fence>,
         /// One frame in this many is traced although it raised nothing; 0: none.
         trace_one_in: u32,
+        /// Ranks of the sensors, by the number of their ring; a ring that replaces another keeps its number.
+        ranks: Vec<u8>,
     },
     /// Descriptors: the state table (read only), the listening socket, and the road graph if `roads`.
     Dispatcher {
@@ -175,6 +178,157 @@ impl States {
     }
 }
 
+/// Bytes of one sensor that the supervisor opened: a serial line, a connection to gpsd, a program's output, a pipe.
+#[derive(Debug)]
+pub struct Feed {
+    /// Grows with each one that is opened for the sensor.
+    pub number: u64,
+    /// Bytes come from here; never blocks.
+    pub input: OwnedFd,
+    /// Answers go here, if anywhere; never blocks.
+    pub answers: Option<OwnedFd>,
+    /// What a program says about itself, to be logged line by line; never blocks.
+    pub log: Option<OwnedFd>,
+}
+
+impl Feed {
+    /// Other descriptors of the same.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn try_clone(&self) -> std::io::Result<Feed> {
+        let clone = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
+        Ok(Feed {
+            number: self.number,
+            input: self.input.try_clone()?,
+            answers: clone(&self.answers)?,
+            log: clone(&self.log)?,
+        })
+    }
+
+    /// The message that hands it over, and the descriptors beside it.
+    pub fn into_message(self) -> (ToChild, Vec<OwnedFd>) {
+        let message = ToChild::Feed {
+            number: self.number,
+            answers: self.answers.is_some(),
+            log: self.log.is_some(),
+        };
+        let fds = std::iter::once(self.input)
+            .chain(self.answers)
+            .chain(self.log);
+        (message, fds.collect())
+    }
+}
+
+/// A file in which a sensor's bytes are recorded.
+#[derive(Debug)]
+pub struct Recording {
+    /// Open for appending only; its header is there already.
+    pub file: OwnedFd,
+    /// What stands before each record of it.
+    pub mark: [u8; 8],
+    /// Which life of the sensor's process begins to write.
+    pub life: u32,
+}
+
+impl Recording {
+    /// The message that hands it over, or says that nothing is recorded any more, and the descriptors beside it.
+    pub fn into_message(recording: Option<Recording>) -> (ToChild, Vec<OwnedFd>) {
+        match recording {
+            Some(Recording { file, mark, life }) => {
+                let of = Some((mark, life));
+                (ToChild::Capture { of }, vec![file])
+            }
+            None => (ToChild::Capture { of: None }, Vec::new()),
+        }
+    }
+}
+
+/// Why a feed is of no use any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FeedEnd {
+    /// Whoever writes has ended it.
+    Closed,
+    /// It failed: a line that was unplugged, a connection that broke.
+    Broken,
+    /// Nothing on it can be read: another rate, or another protocol.
+    Unreadable,
+    /// Nothing comes although something should.
+    Stalled,
+}
+
+/// What a sensor's TLS is made of, judged by the supervisor: files in memory that nobody can change any more.
+#[derive(Debug)]
+pub struct Certificates {
+    /// The server's certificate and what leads from it to an authority, PEM.
+    pub chain: OwnedFd,
+    /// Its private key, PEM.
+    pub key: OwnedFd,
+    /// Whose signatures clients may show, PEM.
+    pub authorities: Option<OwnedFd>,
+}
+
+impl Certificates {
+    /// The message that hands it over, and the descriptors beside it.
+    pub fn as_message(&self) -> (ToChild, Vec<BorrowedFd<'_>>) {
+        let message = ToChild::Certificates {
+            authorities: self.authorities.is_some(),
+        };
+        let fds = [&self.chain, &self.key]
+            .into_iter()
+            .chain(&self.authorities);
+        (message, fds.map(AsFd::as_fd).collect())
+    }
+}
+
+/// What an ingest uses besides its input and its ring, and may get anew while it runs.
+#[derive(Debug)]
+pub enum Handed {
+    /// A feed, in the place of the one before.
+    Feed(Feed),
+    /// A file to record in, in the place of the one before; `None`: nothing is recorded any more.
+    Capture(Option<Recording>),
+    /// Certificates for connections that come from now on.
+    Certificates(Certificates),
+}
+
+impl Handed {
+    /// From a message and the descriptors beside it; `None` for every other message, and for too few descriptors.
+    pub fn of(message: &ToChild, fds: Vec<OwnedFd>) -> Option<Handed> {
+        let mut fds = fds.into_iter();
+        match *message {
+            ToChild::Feed {
+                number,
+                answers,
+                log,
+            } => {
+                let input = fds.next()?;
+                let answers = if answers { Some(fds.next()?) } else { None };
+                let log = if log { Some(fds.next()?) } else { None };
+                Some(Handed::Feed(Feed {
+                    number,
+                    input,
+                    answers,
+                    log,
+                }))
+            }
+            ToChild::Capture {
+                of: Some((mark, life)),
+            } => {
+                let file = fds.next()?;
+                Some(Handed::Capture(Some(Recording { file, mark, life })))
+            }
+            ToChild::Capture { of: None } => Some(Handed::Capture(None)),
+            ToChild::Certificates { authorities } => Some(Handed::Certificates(Certificates {
+                chain: fds.next()?,
+                key: fds.next()?,
+                authorities: if authorities { Some(fds.next()?) } else { None },
+            })),
+            _ => None,
+        }
+    }
+}
+
 /// What a child is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ToChild {
@@ -191,6 +345,25 @@ pub enum ToChild {
         /// See [`States::exact`].
         exact: bool,
     },
+    /// A feed (ingest only). Beside it travel its input, where its answers go, and what it says about itself.
+    Feed {
+        /// See [`Feed::number`].
+        number: u64,
+        /// Whether there is a descriptor for answers.
+        answers: bool,
+        /// Whether there is one of what it says about itself.
+        log: bool,
+    },
+    /// What a sensor's bytes are recorded in from now on (ingest only). Beside it travels the file, if there is one.
+    Capture {
+        /// [`Recording::mark`] and [`Recording::life`]; none: nothing is recorded any more.
+        of: Option<([u8; 8], u32)>,
+    },
+    /// What a sensor's TLS is made of (ingest only). Beside it travel the chain, the key, and the authorities of clients.
+    Certificates {
+        /// Whether there is a descriptor of authorities.
+        authorities: bool,
+    },
     /// All is handed over.
     Start,
     /// Stop taking in; finish what is there; end.
@@ -206,6 +379,25 @@ pub enum FromChild {
     Snapshot {
         /// See [`States::exact`].
         exact: bool,
+    },
+    /// A sound message came from a feed (ingest only, once a feed).
+    FeedSound {
+        /// Which feed.
+        number: u64,
+    },
+    /// A feed is of no use any more (ingest only); another one is wanted.
+    FeedEnded {
+        /// Which feed.
+        number: u64,
+        /// Why.
+        why: FeedEnd,
+    },
+    /// A recording came to an end because its file cannot be written (ingest only).
+    CaptureFailed {
+        /// The mark of the file.
+        mark: [u8; 8],
+        /// Why.
+        why: String,
     },
     /// A producer broke the rules of its ring; the ring is no longer read.
     Violation {

@@ -1,12 +1,17 @@
 //! The supervisor: owns every shared object, starts, watches and ends the children, and never reads a byte of a
 //! device. It leaves what to restart when and what to stop first to `restart` and `shutdown`, which are pure.
 
+mod captures;
+mod certificates;
 mod child;
 pub mod control;
+mod feed;
 mod listener;
 mod node;
 mod plan;
+mod reopen;
 pub mod report;
+pub mod request;
 mod restart;
 mod shutdown;
 mod state_dir;
@@ -23,7 +28,8 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::role::{End, Purpose, Role, exit};
 use crate::sys::{log, start};
-use child::{Child, News};
+use child::{Child, News, Part};
+use feed::FeedKeeper;
 use node::{Node, NodeError};
 use restart::Exit;
 
@@ -90,8 +96,8 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
     let began = Instant::now();
     let mut signals = Signals::new().map_err(NodeError::Signals)?;
     let node = Rc::new(Node::open(config)?);
-    let mut control = control::serve(Rc::clone(&node))?;
     let (tell, mut news) = mpsc::channel(NEWS_MAX);
+    let mut control = control::serve(Rc::clone(&node), tell.clone())?;
     let mut children = Vec::new();
     for name in node.processes() {
         // The classifier needs the device states of the last run, which the uplink reads from the journal.
@@ -104,32 +110,49 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
         ));
     }
 
+    let mut feeds: Vec<FeedKeeper> = node
+        .fed()
+        .map(|(name, sensor)| FeedKeeper::keep(&node, name.clone(), sensor.clone(), tell.clone()))
+        .collect();
+
     let mut beat = interval(BEAT);
     let states_due = sleep(STATES_WAIT);
     tokio::pin!(states_due);
     let mut states_awaited = true;
     loop {
         tokio::select! {
-            _ = beat.tick() => node.beat(),
+            _ = beat.tick() => {
+                node.beat();
+                let changed = node.captures().beat(std::time::Instant::now());
+                changed.iter().for_each(|sensor| hand_capture(&mut children, sensor));
+            }
             () = &mut states_due, if states_awaited => {
                 states_awaited = false;
                 if release_classifier(&mut children) {
                     warn!("the uplink is not ready: positions go on without the device states of the last run");
                 }
             }
-            Some(what) = news.recv() => hear(&node, &mut children, what, began),
+            Some(what) = news.recv() => hear(&node, &mut children, &mut feeds, what, began),
             which = signals.next() => match which {
                 Ask::Stop(name) => {
                     info!("draining on {name}; a second one ends at once");
                     break;
                 }
                 Ask::Report => info!("{}", serde_json::to_string(&node.report()).expect("a report is plain data")),
-                Ask::Reload => warn!("cannot reload: restart to use a changed configuration"),
+                Ask::Reload => {
+                    for name in node.renew_certificates() {
+                        let children = children.iter_mut().filter(|child| child.name == name);
+                        children.for_each(|child| child.hand(Part::Certificates));
+                    }
+                    warn!("cannot reload: restart to use a changed configuration");
+                }
             },
             _ = &mut control => unreachable!("the control socket is served for ever"),
         }
     }
     node.drain_began();
+    // Nothing is opened any more; what is open stays so until the ingests are done with it.
+    feeds.iter_mut().for_each(FeedKeeper::stop);
     node.beat();
     let left = tokio::select! {
         left = drain(&node, &mut children, &mut news) => left,
@@ -156,7 +179,13 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
 }
 
 /// Takes note of what a child said or did.
-fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
+fn hear(
+    node: &Rc<Node>,
+    children: &mut [Child],
+    feeds: &mut [FeedKeeper],
+    news: News,
+    began: Instant,
+) {
     match news {
         News::Ready(name) => {
             if name.role == Role::Classifier {
@@ -177,6 +206,7 @@ fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
                 );
             }
         }
+        News::Capture { sensor } => hand_capture(children, &sensor),
         News::Snapshot(states) => node.keep_snapshot(states),
         News::Replaced { ring, reaped } => match reaped {
             End::Producer => hand_on(node, children, ring),
@@ -191,8 +221,25 @@ fn hear(node: &Rc<Node>, children: &mut [Child], news: News, began: Instant) {
             node.replace_ring(ring);
             hand_on(node, children, ring);
         }
+        News::Feed { name, said } => {
+            let feeds = feeds.iter_mut().filter(|feed| feed.name == name);
+            feeds.for_each(|feed| feed.hear(said));
+        }
+        News::Opened(name) => {
+            let children = children.iter_mut().filter(|child| child.name == name);
+            children.for_each(|child| child.hand(Part::Feed));
+        }
         News::Ended { .. } => {}
     }
+}
+
+/// Tells the ingest of a sensor where to record.
+fn hand_capture(children: &mut [Child], sensor: &str) {
+    let ingests = children
+        .iter_mut()
+        .filter(|child| child.name.role == Role::Ingest);
+    let ingests = ingests.filter(|child| child.name.instance == sensor);
+    ingests.for_each(|child| child.hand(Part::Capture));
 }
 
 /// Lets the classifier start if it still waits; whether it did.
@@ -222,7 +269,7 @@ fn hand_on(node: &Node, children: &mut [Child], number: u32) {
         .iter_mut()
         .filter(|child| child.name == ring.consumer);
     match ring.purpose {
-        Purpose::Sensor => consumer.for_each(|child| child.hand_ring(number)),
+        Purpose::Sensor => consumer.for_each(|child| child.hand(Part::Ring(number))),
         Purpose::Track | Purpose::Alarm | Purpose::Trace => consumer.for_each(Child::kill),
     }
 }

@@ -51,7 +51,12 @@ fn summary(config: &Config) -> String {
         .sensors
         .iter()
         .map(|sensor| match &sensor.input {
-            Input::Tcp { listen, .. } => format!("{} (tcp {listen})", sensor.name),
+            Input::Tcp(listening) => format!("{} (tcp {})", sensor.name, listening.listen),
+            Input::Http(listening) => format!("{} (http {})", sensor.name, listening.listen),
+            Input::Serial { path, .. } => format!("{} (serial {path})", sensor.name),
+            Input::Gpsd { connect, .. } => format!("{} (gpsd {connect})", sensor.name),
+            Input::Exec(program) => format!("{} (exec {})", sensor.name, program.command[0]),
+            Input::Fifo { path, .. } => format!("{} (fifo {path})", sensor.name),
             Input::Udp { listen, .. } => format!("{} (udp {listen})", sensor.name),
             Input::File { path, .. } => format!("{} (file {path})", sensor.name),
         })

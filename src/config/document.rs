@@ -1,9 +1,11 @@
 //! The configuration as written: one struct a section, every key optional here, unknown keys refused by name.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::settings::Ack;
+use super::settings::{Ack, ClientCertificates, Identity};
 use super::unit::{Bytes, Millimetres, MillimetresPerSecond, Millis};
 use crate::protocol::Protocol;
 
@@ -21,6 +23,7 @@ pub struct Document {
     pub dispatcher: Option<Spanned<DispatcherSection>>,
     pub uplink: Option<Spanned<UplinkSection>>,
     pub observer: Option<Spanned<ObserverSection>>,
+    pub capture: Option<Spanned<CaptureSection>>,
     pub trace: Option<Spanned<TraceSection>>,
 }
 
@@ -38,6 +41,11 @@ pub struct NodeSection {
 pub enum InputKind {
     Tcp,
     Udp,
+    Http,
+    Serial,
+    Gpsd,
+    Exec,
+    Fifo,
     File,
 }
 
@@ -47,6 +55,11 @@ impl InputKind {
         match self {
             InputKind::Tcp => "tcp",
             InputKind::Udp => "udp",
+            InputKind::Http => "http",
+            InputKind::Serial => "serial",
+            InputKind::Gpsd => "gpsd",
+            InputKind::Exec => "exec",
+            InputKind::Fifo => "fifo",
             InputKind::File => "file",
         }
     }
@@ -60,7 +73,17 @@ pub struct SensorSection {
     pub protocol: Protocol,
     pub listen: Option<Spanned<String>>,
     pub path: Option<Spanned<String>>,
+    pub answers_path: Option<Spanned<String>>,
     pub speed: Option<Spanned<f64>>,
+    pub baud: Option<Spanned<Baud>>,
+    pub connect: Option<Spanned<String>>,
+    pub receiver: Option<Spanned<String>>,
+    pub command: Option<Spanned<Vec<String>>>,
+    pub directory: Option<Spanned<String>>,
+    pub environment: Option<Spanned<BTreeMap<String, String>>>,
+    pub user: Option<Spanned<String>>,
+    pub group: Option<Spanned<String>>,
+    pub answers: Option<Spanned<bool>>,
     pub device: Option<Spanned<String>>,
     #[serde(default)]
     pub ack: Ack,
@@ -73,6 +96,29 @@ pub struct SensorSection {
     pub lenient: bool,
     pub ring_slots: Option<Spanned<u32>>,
     pub answers_max: Option<Spanned<u32>>,
+    pub rank: Option<Spanned<u8>>,
+    #[serde(default)]
+    pub capture: bool,
+    pub tls: Option<Spanned<TlsSection>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSection {
+    pub certificate: Spanned<String>,
+    pub key: Spanned<String>,
+    pub client_authorities: Option<Spanned<String>>,
+    pub client: Option<Spanned<ClientCertificates>>,
+    pub identity: Option<Spanned<Identity>>,
+}
+
+/// Rates of a serial line.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a rate, a list of rates, or \"auto\"")]
+pub enum Baud {
+    One(u32),
+    Several(Vec<u32>),
+    Word(String),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -81,6 +127,7 @@ pub struct RulesSection {
     pub overspeed: Option<Spanned<OverspeedSection>>,
     pub jump: Option<Spanned<JumpSection>>,
     pub future_max: Option<Spanned<Millis>>,
+    pub fail_over: Option<Spanned<FailOverSection>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,6 +143,12 @@ pub struct OverspeedSection {
 pub struct JumpSection {
     pub speed_max: Option<MillimetresPerSecond>,
     pub jumps_max: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailOverSection {
+    pub after: Option<Spanned<Millis>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -142,6 +195,15 @@ pub enum NoSubscriber {
 #[serde(deny_unknown_fields)]
 pub struct ObserverSection {
     pub listen: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureSection {
+    pub dir: Option<String>,
+    pub file_size_max: Option<Spanned<Bytes>>,
+    pub files_max: Option<Spanned<u32>>,
+    pub free_min: Option<Spanned<Bytes>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

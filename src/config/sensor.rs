@@ -6,9 +6,10 @@ use toml::Spanned;
 
 use super::ConfigError;
 use super::check::{Source, in_range};
-use super::document::{InputKind, SensorSection};
+use super::document::{Baud, InputKind, SensorSection};
 use super::port::{Ports, Transport};
-use super::settings::{Input, SensorSettings};
+use super::settings::{Input, Listening, Program, SensorSettings};
+use super::tls::tls;
 use crate::frame::DeviceId;
 use crate::protocol::Protocol;
 
@@ -69,6 +70,8 @@ pub fn sensor(
         lenient: s.lenient,
         ring_slots,
         answers_max: in_range(source, s.answers_max.as_ref(), 16_384, 1..=1 << 20)?,
+        rank: in_range(source, s.rank.as_ref(), 1, 1..=9)?,
+        capture: s.capture,
     })
 }
 
@@ -79,7 +82,7 @@ fn input(
     ports: &mut Ports,
     missing: impl Fn(&str, &str) -> ConfigError,
 ) -> Result<Input, ConfigError> {
-    use InputKind::{File, Tcp, Udp};
+    use InputKind::{Exec, Fifo, File, Gpsd, Http, Serial, Tcp, Udp};
     fn span<T>(key: &Option<Spanned<T>>) -> Option<Range<usize>> {
         key.as_ref().map(Spanned::span)
     }
@@ -90,12 +93,27 @@ fn input(
         }
         _ => Ok(()),
     };
-    only(&[Tcp, Udp], "listen", span(&s.listen))?;
-    only(&[Tcp], "connections_max", span(&s.connections_max))?;
+    if s.capture && s.input == File {
+        let reason = "capture has no meaning for input = \"file\": it is a recording";
+        return Err(source.error(&s.name.span(), reason));
+    }
+    only(&[Tcp, Udp, Http], "listen", span(&s.listen))?;
+    only(&[Tcp, Http], "connections_max", span(&s.connections_max))?;
     only(&[Udp], "peers_max", span(&s.peers_max))?;
-    only(&[Tcp, Udp], "idle", span(&s.idle))?;
-    only(&[File], "path", span(&s.path))?;
+    only(&[Tcp, Udp, Http], "idle", span(&s.idle))?;
+    only(&[File, Serial, Fifo], "path", span(&s.path))?;
+    only(&[Fifo], "answers_path", span(&s.answers_path))?;
+    only(&[Serial], "baud", span(&s.baud))?;
+    only(&[Gpsd], "connect", span(&s.connect))?;
+    only(&[Gpsd], "receiver", span(&s.receiver))?;
+    only(&[Exec], "command", span(&s.command))?;
+    only(&[Exec], "directory", span(&s.directory))?;
+    only(&[Exec], "environment", span(&s.environment))?;
+    only(&[Exec], "user", span(&s.user))?;
+    only(&[Exec], "group", span(&s.group))?;
+    only(&[Exec], "answers", span(&s.answers))?;
     only(&[File], "speed", span(&s.speed))?;
+    only(&[Tcp, Http], "tls", span(&s.tls))?;
     let mut listen = |transport| {
         let listen = s.listen.as_ref();
         let listen = listen.ok_or_else(|| missing("listen", "where devices connect or send to"))?;
@@ -105,11 +123,43 @@ fn input(
     if let Some(idle) = s.idle.as_ref().filter(|_| !IDLE_MS.contains(&idle_ms)) {
         return Err(source.error(&idle.span(), "idle is not between 1s and 30d"));
     }
-    Ok(match s.input {
-        Tcp => Input::Tcp {
+    let mut listening = || {
+        Ok::<_, ConfigError>(Listening {
             listen: listen(Transport::Tcp)?,
             connections_max: in_range(source, s.connections_max.as_ref(), 12_000, 1..=60_000)?,
             idle_ms,
+            tls: s
+                .tls
+                .as_ref()
+                .map(|section| tls(source, section))
+                .transpose()?,
+        })
+    };
+    let path = |why| {
+        let path = s.path.as_ref().ok_or_else(|| missing("path", why))?;
+        Ok::<_, ConfigError>(source.path(path.get_ref()))
+    };
+    Ok(match s.input {
+        Tcp => Input::Tcp(listening()?),
+        Http => Input::Http(listening()?),
+        Serial => Input::Serial {
+            path: path("which line to read")?,
+            bauds: bauds(source, s.baud.as_ref())?,
+        },
+        Gpsd => Input::Gpsd {
+            connect: match &s.connect {
+                Some(connect) => connect.get_ref().clone(),
+                None => "127.0.0.1:2947".into(),
+            },
+            receiver: s.receiver.as_ref().map(|name| name.get_ref().clone()),
+        },
+        Exec => Input::Exec(program(source, s, missing)?),
+        Fifo => Input::Fifo {
+            path: path("which pipe to read")?,
+            answers_path: s
+                .answers_path
+                .as_ref()
+                .map(|path| source.path(path.get_ref())),
         },
         Udp if matches!(s.protocol, Protocol::Osmand | Protocol::Ruptela) => {
             let name = s.protocol.name();
@@ -129,5 +179,58 @@ fn input(
                 speed: in_range(source, s.speed.as_ref(), 1.0, 0.0..=1000.0)?,
             }
         }
+    })
+}
+
+/// Rates that receivers and trackers come with, the likeliest first.
+const BAUDS_AUTO: [u32; 6] = [9_600, 115_200, 38_400, 4_800, 57_600, 19_200];
+
+/// Rates that a line can have: those of POSIX and of Linux up to 921600.
+const BAUDS: [u32; 12] = [
+    1_200, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 921_600,
+];
+
+fn bauds(source: &Source, baud: Option<&Spanned<Baud>>) -> Result<Vec<u32>, ConfigError> {
+    let Some(baud) = baud else {
+        return Ok(BAUDS_AUTO.to_vec());
+    };
+    let bauds = match baud.get_ref() {
+        Baud::One(rate) => vec![*rate],
+        Baud::Several(rates) => rates.clone(),
+        Baud::Word(word) if word == "auto" => BAUDS_AUTO.to_vec(),
+        Baud::Word(word) => {
+            let reason = format!("{word:?} is no rate: expected a number, a list, or \"auto\"");
+            return Err(source.error(&baud.span(), reason));
+        }
+    };
+    match bauds.iter().find(|rate| !BAUDS.contains(rate)) {
+        Some(rate) => {
+            let reason = format!("{rate} is not one of {BAUDS:?}");
+            Err(source.error(&baud.span(), reason))
+        }
+        None if bauds.is_empty() => Err(source.error(&baud.span(), "baud lists no rate")),
+        None => Ok(bauds),
+    }
+}
+
+fn program(
+    source: &Source,
+    s: &SensorSection,
+    missing: impl Fn(&str, &str) -> ConfigError,
+) -> Result<Program, ConfigError> {
+    let command = s.command.as_ref();
+    let command = command.ok_or_else(|| missing("command", "which program to run"))?;
+    if command.get_ref().first().is_none_or(String::is_empty) {
+        return Err(source.error(&command.span(), "command names no program"));
+    }
+    let text = |key: &Option<Spanned<String>>| key.as_ref().map(|key| key.get_ref().clone());
+    let environment = s.environment.as_ref().map(|pairs| pairs.get_ref().clone());
+    Ok(Program {
+        command: command.get_ref().clone(),
+        directory: s.directory.as_ref().map(|path| source.path(path.get_ref())),
+        environment: environment.unwrap_or_default().into_iter().collect(),
+        user: text(&s.user),
+        group: text(&s.group),
+        answers: s.answers.as_ref().is_some_and(|answers| *answers.get_ref()),
     })
 }

@@ -1,6 +1,7 @@
 //! Checked settings, one struct for each role: numbers in base units, nothing optional that has a default.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::protocol::Protocol;
 
@@ -11,6 +12,19 @@ pub struct Node {
     pub site: String,
     /// The node's name, unique within the site.
     pub name: String,
+}
+
+impl Node {
+    /// What authentication codes are derived from. Not a secret: these codes prove nothing, they only come out the same
+    /// after a restart.
+    pub fn key(&self) -> [u8; 16] {
+        let mut key = Sha256::new();
+        key.update(self.site.as_bytes());
+        key.update([0]);
+        key.update(self.name.as_bytes());
+        let key = key.finalize();
+        *key.first_chunk().expect("a SHA-256 has 32 bytes")
+    }
 }
 
 /// When a device is answered.
@@ -24,17 +38,98 @@ pub enum Ack {
     Received,
 }
 
+/// Where devices connect to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listening {
+    /// Address and port; port 0 takes a free one.
+    pub listen: String,
+    /// Most connections at a time; further ones wait in the kernel's backlog.
+    pub connections_max: u32,
+    /// A connection that is silent for this long is closed.
+    pub idle_ms: u64,
+    /// TLS, if connections are to use it.
+    pub tls: Option<Tls>,
+}
+
+/// Whether clients have to show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificates {
+    /// Who shows none does not come in.
+    Required,
+    /// Who shows one must be in order.
+    Optional,
+}
+
+/// What of a client's certificate has to be the id of the device that reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// The common name of its subject.
+    CommonName,
+}
+
+/// TLS of a sensor: PEM files, and what they are for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// The certificate shown to devices, and what leads from it to an authority that they know.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+    /// Authorities whose certificates clients show; none: clients are not asked for any.
+    pub client_authorities: Option<String>,
+    /// Whether clients have to show one.
+    pub client: ClientCertificates,
+    /// What binds a device to its certificate; none: whoever came in may report for any device.
+    pub identity: Option<Identity>,
+}
+
+/// A program whose standard output is read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Its working directory; none: the supervisor's.
+    pub directory: Option<String>,
+    /// Its environment, besides `PATH` and what says which sensor it is.
+    pub environment: Vec<(String, String)>,
+    /// The user that it runs as; none: the supervisor's.
+    pub user: Option<String>,
+    /// The group that it runs as; none: the user's, or the supervisor's.
+    pub group: Option<String>,
+    /// Whether it reads answers on its standard input.
+    pub answers: bool,
+}
+
 /// Where a sensor's bytes come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Input {
     /// Devices connect.
-    Tcp {
-        /// Address and port; port 0 takes a free one.
-        listen: String,
-        /// Most connections at a time; further ones wait in the kernel's backlog.
-        connections_max: u32,
-        /// A connection that is silent for this long is closed.
-        idle_ms: u64,
+    Tcp(Listening),
+    /// Devices, or what speaks for them, send HTTP requests.
+    Http(Listening),
+    /// A serial line.
+    Serial {
+        /// The terminal device.
+        path: String,
+        /// Rates to try, in this order, bits a second.
+        bauds: Vec<u32>,
+    },
+    /// A gpsd to ask for what its receivers say.
+    Gpsd {
+        /// Host and port.
+        connect: String,
+        /// The receiver, as gpsd names it; none: all of them.
+        receiver: Option<String>,
+    },
+    /// A program writes to its standard output.
+    Exec(Program),
+    /// Programs write to a named pipe.
+    Fifo {
+        /// The pipe, made if it is missing.
+        path: String,
+        /// A second one, that answers are written to.
+        answers_path: Option<String>,
     },
     /// Devices send datagrams.
     Udp {
@@ -52,6 +147,30 @@ pub enum Input {
         /// Times faster than it was recorded; 0: as fast as it goes.
         speed: f64,
     },
+}
+
+impl Input {
+    /// As it is written in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Input::Tcp(_) => "tcp",
+            Input::Http(_) => "http",
+            Input::Serial { .. } => "serial",
+            Input::Gpsd { .. } => "gpsd",
+            Input::Exec(_) => "exec",
+            Input::Fifo { .. } => "fifo",
+            Input::Udp { .. } => "udp",
+            Input::File { .. } => "file",
+        }
+    }
+
+    /// Whether its bytes are one feed that the supervisor opens again whenever it ends.
+    pub fn is_feed(&self) -> bool {
+        match self {
+            Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) | Input::Fifo { .. } => true,
+            Input::Tcp(_) | Input::Http(_) | Input::Udp { .. } | Input::File { .. } => false,
+        }
+    }
 }
 
 /// One sensor.
@@ -77,6 +196,10 @@ pub struct SensorSettings {
     pub ring_slots: u32,
     /// Messages that may await an answer at a time.
     pub answers_max: u32,
+    /// Which of several receivers of one vehicle is used: the lowest that has a fix.
+    pub rank: u8,
+    /// Whether its bytes are recorded from the start on.
+    pub capture: bool,
 }
 
 /// Overspeed by our own rule.
@@ -108,6 +231,8 @@ pub struct Rules {
     pub jump: JumpRule,
     /// A fix this far ahead of the clock is a clock fault, ms.
     pub future_max_ms: u64,
+    /// After so long without a fresh fix of a vehicle's receiver in use, the next one is, ms.
+    pub fail_over_ms: u64,
 }
 
 /// A circular fence.
@@ -168,6 +293,19 @@ pub struct UplinkSettings {
 pub struct ObserverSettings {
     /// Address and port of `/metrics`, `/livez` and `/readyz`.
     pub listen: String,
+}
+
+/// Recordings of what devices said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureSettings {
+    /// Their directory.
+    pub dir: String,
+    /// A file that is this long is followed by another one.
+    pub file_bytes_max: u64,
+    /// Files kept of one sensor; the oldest is removed.
+    pub files_max: u32,
+    /// Nothing is recorded while the file system has less room than this.
+    pub free_bytes_min: u64,
 }
 
 /// Traces.

@@ -6,10 +6,10 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
-use sha2::{Digest, Sha256};
 
 use super::connections::Connections;
 use super::datagrams::Datagrams;
+use super::fed::Fed;
 use super::file::Replay;
 use super::peers::Peers;
 use super::publishing::Publisher;
@@ -19,11 +19,12 @@ use super::tally::Tally;
 use super::tcp::Tcp;
 use super::udp::Udp;
 use super::wake::Wake;
+use crate::config::certificates::CertificateError;
 use crate::config::{Input, Node, SensorSettings};
 use crate::frame::DeviceId;
 use crate::protocol;
 use crate::ring::{AttachError, Identity, Producer, RingFds};
-use crate::role::{Duty, End, Purpose, exit};
+use crate::role::{Duty, End, Handed, Purpose, exit};
 use crate::stats::Stats;
 use crate::sys::clock;
 use crate::sys::control::{Channel, ControlError};
@@ -41,10 +42,16 @@ pub enum IngestError {
     /// The supervisor cannot be told.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The certificates of the sensor are no good.
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
     /// The input failed.
     #[error("cannot use input of ingest: {0}")]
     Input(#[from] io::Error),
 }
+
+/// A socket or file was promised and did not come.
+const NO_INPUT: IngestError = IngestError::Assignment("the input");
 
 /// Limits that hold for each connection or peer.
 #[derive(Clone, Copy, Debug)]
@@ -74,14 +81,16 @@ pub(super) struct Setup {
     pub node: Node,
     /// The sensor.
     pub settings: SensorSettings,
-    /// The socket or the open file.
-    pub input: OwnedFd,
+    /// The socket or the open file; none for a feed.
+    pub input: Option<OwnedFd>,
     /// The ring to the classifier.
     pub ring: RingFds,
     /// Which ring that is.
     pub identity: Identity,
     /// The supervisor.
     pub control: Channel,
+    /// What came before the start.
+    pub handed: Vec<Handed>,
     /// The statistics page.
     pub tally: Tally,
     /// The lock on the state directory, if this process holds it too.
@@ -132,7 +141,8 @@ impl Setup {
             node: started.assignment.node,
             tally: Tally::new(stats, settings.protocol),
             settings,
-            input: input.ok_or(missing("the input"))?,
+            input,
+            handed: started.handed,
             ring,
             identity: assigned.identity(),
             control: started.control,
@@ -150,29 +160,32 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         ring,
         identity,
         control,
+        handed,
         tally,
         lock: _held,
     } = setup;
     let producer = Producer::attach_as(&ring, &identity)?;
     let decoding = decoding(&settings, &node);
-    let wake = Wake::new(control, ring.producer_bell.as_fd())?;
+    let wake = Wake::new(control, ring.producer_bell.as_fd(), handed)?;
     let epoll = || Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from);
     let limits = Limits {
         errors_max: settings.errors_max,
         connection_answers_max: (identity.geometry.answers / 8).max(1),
     };
     match settings.input {
-        Input::Tcp {
-            connections_max,
-            idle_ms,
-            ..
-        } => {
-            let listener = TcpListener::from(input);
+        Input::Tcp(listening) | Input::Http(listening) => {
             let epoll = epoll()?;
-            let publisher = Publisher::new(producer, settings.ack);
-            let rounds = Rounds::new(&epoll, publisher, wake, tally)?;
+            let tls = listening.tls;
+            let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
+            let listener = TcpListener::from(input.ok_or(NO_INPUT)?);
             Tcp::new(
-                Connections::new(epoll, listener, connections_max, idle_ms)?,
+                Connections::new(
+                    epoll,
+                    listener,
+                    listening.connections_max,
+                    listening.idle_ms,
+                )?,
+                tls,
                 rounds,
                 limits,
                 settings.protocol,
@@ -184,11 +197,10 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
             peers_max, idle_ms, ..
         } => {
             let epoll = epoll()?;
-            let publisher = Publisher::new(producer, settings.ack);
-            let rounds = Rounds::new(&epoll, publisher, wake, tally)?;
+            let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
             Udp::new(
                 epoll,
-                Datagrams::new(UdpSocket::from(input))?,
+                Datagrams::new(UdpSocket::from(input.ok_or(NO_INPUT)?))?,
                 Peers::new(peers_max, idle_ms),
                 rounds,
                 limits,
@@ -197,8 +209,13 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
             )?
             .run()
         }
+        Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) | Input::Fifo { .. } => {
+            let epoll = epoll()?;
+            let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
+            Fed::new(epoll, rounds, limits, settings.protocol, decoding).run()
+        }
         Input::File { speed, .. } => Replay::new(
-            File::from(input),
+            File::from(input.ok_or(NO_INPUT)?),
             Session::new(settings.protocol, &decoding),
             Publisher::new(producer, settings.ack),
             wake,
@@ -210,11 +227,6 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
 }
 
 fn decoding(settings: &SensorSettings, node: &Node) -> protocol::Settings {
-    let mut key = Sha256::new();
-    key.update(node.site.as_bytes());
-    key.update([0]);
-    key.update(node.name.as_bytes());
-    let key = key.finalize();
     protocol::Settings {
         zone_minutes: settings.zone_minutes,
         lenient: settings.lenient,
@@ -222,8 +234,7 @@ fn decoding(settings: &SensorSettings, node: &Node) -> protocol::Settings {
             .device
             .as_ref()
             .and_then(|id| DeviceId::new(id.as_bytes())),
-        // Not a secret: these codes prove nothing, they only come out the same after a restart.
-        node_key: *key.first_chunk().expect("a SHA-256 has 32 bytes"),
+        node_key: node.key(),
         recorded: matches!(settings.input, Input::File { .. }),
     }
 }

@@ -14,7 +14,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::process::{IngestError, Setup, serve};
 use super::tally::Tally;
-use crate::config::{Ack, Input, Node, SensorSettings};
+use crate::config::{Ack, Input, Listening, Node, SensorSettings};
 use crate::frame::{Frame, FrameFlags};
 use crate::protocol::Protocol;
 use crate::ring::{Consumer, Geometry, Outcome, RingOwner};
@@ -37,11 +37,12 @@ const ROOM: Geometry = Geometry {
 fn settings() -> SensorSettings {
     SensorSettings {
         name: "fleet".to_owned(),
-        input: Input::Tcp {
+        input: Input::Tcp(Listening {
             listen: String::new(),
             connections_max: 100,
             idle_ms: 60_000,
-        },
+            tls: None,
+        }),
         protocol: Protocol::Jt808,
         device: None,
         ack: Ack::Safe,
@@ -50,6 +51,8 @@ fn settings() -> SensorSettings {
         lenient: false,
         ring_slots: ROOM.slots,
         answers_max: ROOM.answers,
+        rank: 1,
+        capture: false,
     }
 }
 
@@ -99,7 +102,8 @@ impl Site {
             },
             tally: Tally::new(stats, settings.protocol),
             settings,
-            input: self.input.try_clone().unwrap(),
+            input: Some(self.input.try_clone().unwrap()),
+            handed: Vec::new(),
             ring: self.owner.producer_fds().unwrap(),
             identity: self.owner.identity(),
             control: theirs,
@@ -600,11 +604,12 @@ fn a_supervisor_that_is_gone_is_a_drain() {
 fn further_connections_wait_until_one_ends() {
     let mut site = Site::listening(ROOM);
     let mut settings = settings();
-    settings.input = Input::Tcp {
+    settings.input = Input::Tcp(Listening {
         listen: String::new(),
         connections_max: 2,
         idle_ms: 60_000,
-    };
+        tls: None,
+    });
     let running = site.start(settings);
     let first = site.connect();
     let _second = site.connect();
@@ -622,11 +627,12 @@ fn further_connections_wait_until_one_ends() {
 fn who_says_nothing_is_closed() {
     let site = Site::listening(ROOM);
     let mut settings = settings();
-    settings.input = Input::Tcp {
+    settings.input = Input::Tcp(Listening {
         listen: String::new(),
         connections_max: 10,
         idle_ms: 50,
-    };
+        tls: None,
+    });
     let running = site.start(settings);
     let mut device = site.connect();
     assert_closed(&mut device);
@@ -666,11 +672,12 @@ fn seconds(frames: &[(u64, Frame)]) -> Vec<i64> {
 #[test]
 fn the_last_moment_of_a_receiver_whose_connection_ends_in_any_way_is_taken() {
     let mut site = Site::listening(ROOM);
-    let running = site.start(receiver(Input::Tcp {
+    let running = site.start(receiver(Input::Tcp(Listening {
         listen: String::new(),
         connections_max: 10,
         idle_ms: 60_000,
-    }));
+        tls: None,
+    })));
     let mut rude = site.connect();
     rude.write_all(rmc(1).as_bytes()).unwrap();
     site.counted(IngestMetric::Messages, 1);
@@ -696,11 +703,12 @@ fn the_last_moment_of_a_receiver_whose_connection_ends_in_any_way_is_taken() {
 #[test]
 fn the_last_moment_of_a_receiver_that_falls_silent_is_not_held_back() {
     let mut site = Site::listening(ROOM);
-    let running = site.start(receiver(Input::Tcp {
+    let running = site.start(receiver(Input::Tcp(Listening {
         listen: String::new(),
         connections_max: 10,
         idle_ms: 60_000,
-    }));
+        tls: None,
+    })));
     let mut device = site.connect();
     for second in [1, 2] {
         device.write_all(rmc(second).as_bytes()).unwrap();

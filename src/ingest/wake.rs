@@ -1,5 +1,6 @@
 //! What wakes an ingest besides its devices: the supervisor's word, and the bell of its ring.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use crate::role::{FromChild, ToChild};
+use crate::role::{FromChild, Handed, Recording, ToChild};
 use crate::sys::control::{Channel, ControlError};
 
 const CONTROL: u64 = 0;
@@ -18,15 +19,16 @@ const BELL: u64 = 1;
 pub struct Wake {
     epoll: Epoll,
     control: Channel,
+    handed: VecDeque<Handed>,
     drain: bool,
 }
 
 impl Wake {
-    /// Waits for the control channel and a ring's bell.
+    /// Waits for the control channel and a ring's bell; `handed`: what came before the start.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn new(control: Channel, bell: BorrowedFd<'_>) -> io::Result<Wake> {
+    pub fn new(control: Channel, bell: BorrowedFd<'_>, handed: Vec<Handed>) -> io::Result<Wake> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(
             control.as_fd(),
@@ -38,6 +40,7 @@ impl Wake {
         Ok(Wake {
             epoll,
             control,
+            handed: handed.into(),
             drain: false,
         })
     }
@@ -47,10 +50,39 @@ impl Wake {
     /// # Errors
     /// When the channel failed; a supervisor that is gone is none, it is met again as a drain.
     pub fn say_ready(&self) -> Result<(), ControlError> {
-        match self.control.send(&FromChild::Ready, &[]) {
+        self.say(&FromChild::Ready)
+    }
+
+    /// Tells the supervisor something.
+    ///
+    /// # Errors
+    /// As [`Wake::say_ready`].
+    pub fn say(&self, what: &FromChild) -> Result<(), ControlError> {
+        match self.control.send(what, &[]) {
             Err(ControlError::Gone) => Ok(()),
             other => other,
         }
+    }
+
+    /// What was handed over and not taken yet, one a call. The queue is no longer than what the supervisor sends.
+    pub fn next_handed(&mut self) -> Option<Handed> {
+        self.handed.pop_front()
+    }
+
+    /// The newest word about recording that was not taken yet. What it takes the place of is dropped.
+    pub fn take_capture(&mut self) -> Option<Option<Recording>> {
+        if self.handed.is_empty() {
+            return None;
+        }
+        let mut newest = None;
+        let handed = std::mem::take(&mut self.handed);
+        for part in handed {
+            match part {
+                Handed::Capture(recording) => newest = Some(recording),
+                part => self.handed.push_back(part),
+            }
+        }
+        newest
     }
 
     /// The epoll set.
@@ -81,7 +113,7 @@ impl Wake {
         match self.control.recv::<ToChild>() {
             Ok(Some((ToChild::Drain, _))) => self.drain = true,
             // Nothing else concerns an ingest that runs.
-            Ok(Some(_)) => {}
+            Ok(Some((message, fds))) => self.handed.extend(Handed::of(&message, fds)),
             Ok(None) | Err(_) => {
                 self.drain = true;
                 // An ended channel is readable for ever.
@@ -116,7 +148,8 @@ mod tests {
     fn wake() -> (Wake, Channel, EventFd) {
         let (ours, theirs) = Channel::pair().unwrap();
         let bell = EventFd::new().unwrap();
-        (Wake::new(ours, bell.as_fd()).unwrap(), theirs, bell)
+        let wake = Wake::new(ours, bell.as_fd(), Vec::new()).unwrap();
+        (wake, theirs, bell)
     }
 
     #[test]

@@ -11,18 +11,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
+use super::feed::Said;
 use super::node::Node;
 use super::plan::ProcessName;
 use super::restart::{Exit, Restart};
 use crate::ring::AttachError;
-use crate::role::{End, FromChild, Role, States, ToChild};
+use crate::role::{End, FromChild, Recording, Role, States, ToChild};
 use crate::sys::control::{AsyncChannel, Channel, ControlError};
 
 /// A child that is not ready by then is killed and started again.
 const READY_WAIT: Duration = Duration::from_secs(10);
 
-/// Replaced rings that may wait for a child: more than a node has.
-const RINGS_MAX: usize = 128;
+/// Parts that may wait for a child: more than a node has rings.
+const PARTS_MAX: usize = 128;
 
 /// What happened to a child.
 #[derive(Debug)]
@@ -38,6 +39,11 @@ pub enum News {
         /// Whose end was reaped; the other does not know the new ring yet.
         reaped: End,
     },
+    /// Where a sensor is recorded has changed.
+    Capture {
+        /// The sensor.
+        sensor: String,
+    },
     /// The consumer of a ring found its producer lying.
     Violation {
         /// Which ring.
@@ -45,6 +51,15 @@ pub enum News {
         /// What was found.
         what: String,
     },
+    /// An ingest says something of its feed.
+    Feed {
+        /// Whose feed.
+        name: ProcessName,
+        /// What.
+        said: Said,
+    },
+    /// A feed was opened; its ingest does not have it yet.
+    Opened(ProcessName),
     /// It ended and is not started again.
     Ended {
         /// Who.
@@ -73,13 +88,26 @@ enum Wish {
     Drain,
 }
 
+/// What a child that runs is handed anew. One that starts later gets it anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A ring that was replaced.
+    Ring(u32),
+    /// The feed that is open.
+    Feed,
+    /// The file to record in.
+    Capture,
+    /// Certificates that were read anew.
+    Certificates,
+}
+
 /// The supervisor's hold on one child.
 pub struct Child {
     /// Which process.
     pub name: ProcessName,
     wish: watch::Sender<Wish>,
     kill: watch::Sender<u32>,
-    rings: mpsc::Sender<u32>,
+    parts: mpsc::Sender<Part>,
 }
 
 impl Child {
@@ -87,14 +115,14 @@ impl Child {
     pub fn keep(node: Rc<Node>, name: ProcessName, news: mpsc::Sender<News>, held: bool) -> Child {
         let (wish, wished) = watch::channel(if held { Wish::Wait } else { Wish::Run });
         let (kill, killed) = watch::channel(0);
-        let (rings, replaced) = mpsc::channel(RINGS_MAX);
+        let (parts, replaced) = mpsc::channel(PARTS_MAX);
         let keeper = Keeper {
             node,
             name: name.clone(),
             news,
             wish: wished,
             kill: killed,
-            rings: replaced,
+            parts: replaced,
             restart: Restart::default(),
         };
         tokio::task::spawn_local(keeper.keep());
@@ -102,7 +130,7 @@ impl Child {
             name,
             wish,
             kill,
-            rings,
+            parts,
         }
     }
 
@@ -122,10 +150,10 @@ impl Child {
         self.wish.send_replace(Wish::Drain);
     }
 
-    /// Hands it a ring that was replaced, while it runs. One that starts later gets it anyway.
-    pub fn hand_ring(&mut self, ring: u32) {
-        if self.rings.try_send(ring).is_err() {
-            // More rings than there are wait for it: it is started again on all of them.
+    /// Hands it a part while it runs.
+    pub fn hand(&mut self, part: Part) {
+        if self.parts.try_send(part).is_err() {
+            // More than there can be wait for it: it is started again on all of them.
             self.kill();
         }
     }
@@ -143,7 +171,7 @@ struct Keeper {
     news: mpsc::Sender<News>,
     wish: watch::Receiver<Wish>,
     kill: watch::Receiver<u32>,
-    rings: mpsc::Receiver<u32>,
+    parts: mpsc::Receiver<Part>,
     restart: Restart,
 }
 
@@ -204,7 +232,7 @@ impl Keeper {
     async fn live(&mut self) -> (Exit, Option<Duration>) {
         // Before the start: a kill while it is handed its rings may mean that one of them was replaced.
         self.kill.mark_unchanged();
-        while self.rings.try_recv().is_ok() {}
+        while self.parts.try_recv().is_ok() {}
         let (mut process, control) = match self.start().await {
             Ok(started) => started,
             Err(cause) => {
@@ -234,9 +262,9 @@ impl Keeper {
                     // A child that is gone already needs no telling.
                     let _ = control.send(&ToChild::Drain, &[]).await;
                 }
-                Some(ring) = self.rings.recv() => {
-                    if let Err(cause) = self.hand_over_ring(&control, ring).await {
-                        error!("cannot hand ring {ring} to {}: {cause}; starting it again", self.name);
+                Some(part) = self.parts.recv() => {
+                    if let Err(cause) = self.hand_over_part(&control, part).await {
+                        error!("cannot hand {part:?} to {}: {cause}; starting it again", self.name);
                         drop(process.start_kill());
                     }
                 }
@@ -276,6 +304,11 @@ impl Keeper {
         for (ring, fds) in self.node.rings_of(&self.name)? {
             control.send(&ToChild::Ring(ring), &fds.as_fds()).await?;
         }
+        self.hand_over_feed(control).await?;
+        if self.name.role == Role::Ingest {
+            self.hand_over_capture(control).await?;
+        }
+        self.hand_over_certificates(control).await?;
         if self.name.role == Role::Observer {
             for page in self.node.pages()? {
                 control.send(&ToChild::Page, &[page.as_fd()]).await?;
@@ -296,11 +329,43 @@ impl Keeper {
         Ok(control.send(&ToChild::Start, &[]).await?)
     }
 
-    async fn hand_over_ring(&self, control: &AsyncChannel, number: u32) -> Result<(), StartError> {
+    async fn hand_over_part(&self, control: &AsyncChannel, part: Part) -> Result<(), StartError> {
+        let number = match part {
+            Part::Ring(number) => number,
+            Part::Feed => return self.hand_over_feed(control).await,
+            Part::Capture => return self.hand_over_capture(control).await,
+            Part::Certificates => return self.hand_over_certificates(control).await,
+        };
         for (ring, fds) in self.node.rings_of(&self.name)? {
             if ring.ring == number {
                 control.send(&ToChild::Ring(ring), &fds.as_fds()).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Hands over the feed, if one is open.
+    async fn hand_over_feed(&self, control: &AsyncChannel) -> Result<(), StartError> {
+        if let Some(feed) = self.node.feed(&self.name)? {
+            let (message, fds) = feed.into_message();
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            control.send(&message, &fds).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands over the file to record in, or says that there is none.
+    async fn hand_over_capture(&self, control: &AsyncChannel) -> Result<(), StartError> {
+        let (message, fds) = Recording::into_message(self.node.recording(&self.name)?);
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        Ok(control.send(&message, &fds).await?)
+    }
+
+    /// Hands over what the sensor's TLS is made of, if it has any.
+    async fn hand_over_certificates(&self, control: &AsyncChannel) -> Result<(), StartError> {
+        if let Some(certificates) = self.node.certificates(&self.name) {
+            let (message, fds) = certificates.as_message();
+            control.send(&message, &fds).await?;
         }
         Ok(())
     }
@@ -318,7 +383,7 @@ impl Keeper {
                 }
                 News::Ready(self.name.clone())
             }
-            // A child that was taken over may say anything; only these two may say these things.
+            // A child that was taken over may say anything; each may only say what is its to say.
             FromChild::Snapshot { exact } if self.name.role == Role::Uplink => {
                 match fds.into_iter().next() {
                     Some(fd) => News::Snapshot(States { fd, exact }),
@@ -327,6 +392,19 @@ impl Keeper {
             }
             FromChild::Violation { ring, what } if self.node.is_consumer(&self.name, ring) => {
                 News::Violation { ring, what }
+            }
+            FromChild::FeedSound { number } if self.name.role == Role::Ingest => News::Feed {
+                name: self.name.clone(),
+                said: Said::Sound { number },
+            },
+            FromChild::FeedEnded { number, why } if self.name.role == Role::Ingest => News::Feed {
+                name: self.name.clone(),
+                said: Said::Ended { number, why },
+            },
+            FromChild::CaptureFailed { mark, why } if self.name.role == Role::Ingest => {
+                let mut captures = self.node.captures();
+                captures.failed(&self.name.instance, mark, why);
+                return;
             }
             said => {
                 warn!("{} said what is not its to say: {said:?}", self.name);

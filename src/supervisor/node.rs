@@ -1,20 +1,26 @@
 //! What the supervisor owns on behalf of everybody: sockets, files, rings, the state table, statistics pages. A child
 //! may die and start again on the same objects.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::captures::Captures;
+use super::certificates::{self, ReadError};
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
 use super::report::{ProcessReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
-use crate::config::{Config, Input};
+use crate::config::{Config, Input, SensorSettings, Tls};
 use crate::ring::{AttachError, RingFds, RingOwner};
-use crate::role::{Assignment, Duty, End, Purpose, RingAssignment, Role, States, exit};
+use crate::role::{
+    Assignment, Certificates, Duty, End, Feed, Purpose, Recording, RingAssignment, Role, States,
+    exit,
+};
 use crate::stats::{self, Stats, SupervisorMetric};
 use crate::sys::{clock, region};
 use crate::table;
@@ -31,6 +37,9 @@ pub enum NodeError {
     /// A port or file is not.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Certificates are not.
+    #[error("{0}: {1}")]
+    Certificates(ProcessName, #[source] ReadError),
     /// Shared memory is not.
     #[error("cannot make shared memory: {0}")]
     Memory(#[source] std::io::Error),
@@ -49,7 +58,7 @@ impl NodeError {
             NodeError::Open(OpenError::Listen { .. }) => exit::UNAVAILABLE,
             NodeError::StateDir(StateDirError::Taken(_)) => exit::UNAVAILABLE,
             NodeError::Open(OpenError::File { .. }) | NodeError::StateDir(_) => exit::IO,
-            NodeError::Control(..) => exit::IO,
+            NodeError::Control(..) | NodeError::Certificates(..) => exit::IO,
             NodeError::Signals(_) | NodeError::Memory(_) | NodeError::Ring(_) => exit::SOFTWARE,
         }
     }
@@ -77,6 +86,10 @@ struct Process {
     page: OwnedFd,
     /// The listening socket or file, if the role has one.
     opened: Option<OwnedFd>,
+    /// What the sensor is fed from, while it is open. Kept here, so that what is in a pipe outlives an ingest.
+    feed: RefCell<Option<Feed>>,
+    /// What its TLS is made of, if it has any.
+    certificates: RefCell<Option<Rc<Certificates>>>,
     state: RefCell<ChildState>,
 }
 
@@ -147,6 +160,7 @@ pub struct Node {
     roads: Option<OwnedFd>,
     listeners: BTreeMap<String, String>,
     snapshot: RefCell<Snapshot>,
+    captures: RefCell<Captures>,
     ready_after: Cell<Option<Duration>>,
     draining: Cell<bool>,
 }
@@ -162,11 +176,16 @@ impl Node {
         let mut processes = Vec::new();
         for name in plan::processes(&config) {
             let opened = open_input(&config, &name, &mut listeners)?;
+            let certificates = tls(&config, &name).map(certificates::read).transpose();
+            let certificates =
+                certificates.map_err(|cause| NodeError::Certificates(name.clone(), cause))?;
             let page = stats::create().map_err(NodeError::Memory)?;
             processes.push(Process {
                 name,
                 page,
                 opened,
+                feed: RefCell::default(),
+                certificates: RefCell::new(certificates.map(Rc::new)),
                 state: RefCell::default(),
             });
         }
@@ -189,6 +208,8 @@ impl Node {
         let stats = Stats::attach(page.as_fd(), "supervisor", clock::wall_ms())
             .map_err(NodeError::Memory)?;
         let table = table::create(config.devices_max).map_err(NodeError::Memory)?;
+        let mut captures = Captures::new(&config);
+        captures.begin();
         Ok(Node {
             config,
             began,
@@ -201,6 +222,7 @@ impl Node {
             roads,
             listeners,
             snapshot: RefCell::new(Snapshot::Awaited),
+            captures: RefCell::new(captures),
             ready_after: Cell::new(None),
             draining: Cell::new(false),
         })
@@ -301,17 +323,12 @@ impl Node {
             fds.push(opened.try_clone()?);
         }
         let duty = match name.role {
-            Role::Ingest => {
-                let sensor = config
-                    .sensors
-                    .iter()
-                    .find(|sensor| sensor.name == name.instance);
-                Duty::Ingest(sensor.expect("an ingest is made from a sensor").clone())
-            }
+            Role::Ingest => Duty::Ingest(sensor(config, name).clone()),
             Role::Classifier => Duty::Classifier {
                 rules: config.rules.clone(),
                 fences: config.fences.clone(),
                 trace_one_in: config.trace.one_in,
+                ranks: config.sensors.iter().map(|sensor| sensor.rank).collect(),
             },
             Role::Dispatcher => {
                 if let Some(roads) = &self.roads {
@@ -370,6 +387,58 @@ impl Node {
             Ok((assignment, fds?))
         })
         .collect()
+    }
+
+    /// The recordings.
+    pub fn captures(&self) -> RefMut<'_, Captures> {
+        self.captures.borrow_mut()
+    }
+
+    /// What an ingest is to record in, to hand over.
+    pub fn recording(&self, name: &ProcessName) -> std::io::Result<Option<Recording>> {
+        let life = self.process(name).state.borrow().restarts;
+        self.captures.borrow().recording(&name.instance, life)
+    }
+
+    /// The sensors that are fed, with the process of each.
+    pub fn fed(&self) -> impl Iterator<Item = (&ProcessName, &SensorSettings)> {
+        let ingests = self.processes().filter(|name| name.role == Role::Ingest);
+        let all = ingests.map(|name| (name, sensor(&self.config, name)));
+        all.filter(|(_, sensor)| sensor.input.is_feed())
+    }
+
+    /// Keeps the feed of an ingest, or drops the one that ended.
+    pub fn set_feed(&self, name: &ProcessName, feed: Option<Feed>) {
+        *self.process(name).feed.borrow_mut() = feed;
+    }
+
+    /// The feed of an ingest, to hand over.
+    pub fn feed(&self, name: &ProcessName) -> std::io::Result<Option<Feed>> {
+        let feed = self.process(name).feed.borrow();
+        feed.as_ref().map(Feed::try_clone).transpose()
+    }
+
+    /// What the TLS of an ingest is made of, to hand over.
+    pub fn certificates(&self, name: &ProcessName) -> Option<Rc<Certificates>> {
+        self.process(name).certificates.borrow().clone()
+    }
+
+    /// Reads the certificates of all sensors anew; returns whose are to be handed over. Those that are no good change
+    /// nothing.
+    pub fn renew_certificates(&self) -> Vec<ProcessName> {
+        let mut renewed = Vec::new();
+        for process in &self.processes {
+            let name = &process.name;
+            match tls(&self.config, name).map(certificates::read) {
+                None => {}
+                Some(Ok(certificates)) => {
+                    process.certificates.replace(Some(Rc::new(certificates)));
+                    renewed.push(name.clone());
+                }
+                Some(Err(cause)) => error!("{name} goes on with its old certificates: {cause}"),
+            }
+        }
+        renewed
     }
 
     /// The statistics pages of all processes, to read.
@@ -520,8 +589,27 @@ impl Node {
             start_to_ready_ms: self.ready_after.get().map(|time| time.as_secs_f64() * 1e3),
             listeners: self.listeners.clone(),
             rings: rings.collect(),
+            captures: self.captures.borrow().report(),
             processes,
         }
+    }
+}
+
+/// The sensor that an ingest is for.
+fn sensor<'a>(config: &'a Config, name: &ProcessName) -> &'a SensorSettings {
+    let mut sensors = config.sensors.iter();
+    let found = sensors.find(|sensor| sensor.name == name.instance);
+    found.expect("an ingest is made from a sensor")
+}
+
+/// The TLS of an ingest, if it has any.
+fn tls<'a>(config: &'a Config, name: &ProcessName) -> Option<&'a Tls> {
+    if name.role != Role::Ingest {
+        return None;
+    }
+    match &sensor(config, name).input {
+        Input::Tcp(listening) | Input::Http(listening) => listening.tls.as_ref(),
+        _ => None,
     }
 }
 
@@ -533,13 +621,14 @@ fn open_input(
 ) -> Result<Option<OwnedFd>, NodeError> {
     let (key, opened) = match name.role {
         Role::Ingest => {
-            let sensor = config
-                .sensors
-                .iter()
-                .find(|sensor| sensor.name == name.instance);
             let key = format!("sensor:{}", name.instance);
-            let opened = match &sensor.expect("an ingest is made from a sensor").input {
-                Input::Tcp { listen, .. } => listener::tcp(listen, &key),
+            let opened = match &sensor(config, name).input {
+                Input::Tcp(listening) | Input::Http(listening) => {
+                    listener::tcp(&listening.listen, &key)
+                }
+                Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) | Input::Fifo { .. } => {
+                    return Ok(None);
+                }
                 Input::Udp { listen, .. } => listener::udp(listen, &key),
                 Input::File { path, .. } => {
                     let who = format!("sensor {}", name.instance);

@@ -7,7 +7,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::control::{Channel, ControlError};
 use crate::ring::RingFds;
-use crate::role::{Assignment, Duty, RingAssignment, Role, States, ToChild};
+use crate::role::{Assignment, Duty, Handed, RingAssignment, Role, States, ToChild};
 
 /// Why a child cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,8 @@ pub struct Started {
     pub rings: Vec<(RingAssignment, RingFds)>,
     /// The statistics pages of the others (observer only).
     pub pages: Vec<OwnedFd>,
+    /// What else an ingest uses.
+    pub handed: Vec<Handed>,
     /// The device states of the last run (classifier only, if there are any).
     pub snapshot: Option<States>,
     /// The control channel.
@@ -90,7 +92,8 @@ pub fn receive() -> Result<Started, StartError> {
         return Err(missing);
     };
     let fds = fds.collect();
-    let (mut rings, mut pages, mut snapshot) = (Vec::new(), Vec::new(), None);
+    let (mut rings, mut pages, mut handed, mut snapshot) =
+        (Vec::new(), Vec::new(), Vec::new(), None);
     loop {
         let (message, fds) = next()?;
         match message {
@@ -102,6 +105,10 @@ pub fn receive() -> Result<Started, StartError> {
             ToChild::Page => pages.extend(fds.into_iter().next()),
             ToChild::Snapshot { exact } => {
                 snapshot = fds.into_iter().next().map(|fd| States { fd, exact });
+            }
+            ToChild::Feed { .. } | ToChild::Capture { .. } | ToChild::Certificates { .. } => {
+                let part = Handed::of(&message, fds);
+                handed.push(part.ok_or(StartError::Contract("a descriptor is missing"))?);
             }
             ToChild::Start => break,
             ToChild::Assign(_) | ToChild::Drain => {
@@ -118,6 +125,7 @@ pub fn receive() -> Result<Started, StartError> {
         fds,
         rings,
         pages,
+        handed,
         snapshot,
         control,
     })

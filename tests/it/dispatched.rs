@@ -142,6 +142,7 @@ impl World {
                 ),
             ],
             pages: Vec::new(),
+            handed: Vec::new(),
             snapshot: None,
             control: theirs,
         };

@@ -110,3 +110,34 @@ fn each_reason_for_refusing_a_message_is_explained_in_one_sentence() {
         );
     }
 }
+
+/// Each example stands for itself: it is checked alone, with the files that it names.
+#[test]
+fn the_examples_of_ways_in_are_right() {
+    let text = read("sensors.md");
+    for (number, example) in blocks(&text, "toml").iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in example.split('"').skip(1).step_by(2) {
+            let is_file = [".txt", ".log", ".nmea", ".ringcap"]
+                .iter()
+                .any(|ending| name.ends_with(ending));
+            if is_file && !name.starts_with('/') {
+                std::fs::write(folder.path().join(name), "").unwrap();
+            }
+        }
+        let main = folder.path().join("edge.toml");
+        let node = "[node]\nsite = \"depot\"\nname = \"gw1\"\n";
+        std::fs::write(&main, format!("{node}{example}")).unwrap();
+        let check = Command::new(env!("CARGO_BIN_EXE_ringway"))
+            .arg("check")
+            .arg("--config")
+            .arg(&main)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&check.stderr);
+        assert!(
+            check.status.success(),
+            "example {number}: {said}\n{example}"
+        );
+    }
+}

@@ -13,6 +13,7 @@ mod dispatched;
 mod dispatcher;
 mod documents;
 mod drive;
+mod example;
 mod exposition;
 mod fail_points;
 mod fuzz_corpus;

@@ -142,6 +142,7 @@ impl Rig {
                 ),
             ],
             pages: Vec::new(),
+            handed: Vec::new(),
             snapshot: None,
             control: theirs,
         };

@@ -101,11 +101,12 @@ fn a_sound_neighbour_ends_the_wait_of_others() {
 fn who_waits_is_not_idle() {
     let site = Site::listening(ROOM);
     let mut settings = settings();
-    settings.input = Input::Tcp {
+    settings.input = Input::Tcp(Listening {
         listen: String::new(),
         connections_max: 10,
         idle_ms: 300,
-    };
+        tls: None,
+    });
     let running = site.start(settings);
     offend(&site, &mut site.connect());
     let mut again = site.connect();
