@@ -15,6 +15,7 @@ use std::time::Duration;
 use captured::Captured;
 use log::Log;
 
+use super::pending::Answers;
 use super::process::IngestError;
 use super::publishing::{Outgoing, Publisher};
 use super::session::{ReadAt, Session};
@@ -160,7 +161,7 @@ impl Replay {
             to: (),
             device,
             reports: found.message.reports,
-            answer: Vec::new(),
+            answers: Answers::default(),
             read_at: ReadAt {
                 monotonic_ns: now_ns,
                 wall_ms: found.received_ms.unwrap_or_else(clock::wall_ms),

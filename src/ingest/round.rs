@@ -11,7 +11,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use super::capture::{Capture, Failed};
 use super::connection::Closed;
-use super::pending::Ending;
+use super::pending::{Answers, Ending};
 use super::process::IngestError;
 use super::publishing::{Outgoing, Published, Publisher, Stall};
 use super::session::ReadAt;
@@ -201,7 +201,10 @@ impl<K: Copy> Rounds<K> {
             to,
             device,
             reports: message.reports,
-            answer: message.answer_when_safe,
+            answers: Answers {
+                safe: message.answer_when_safe,
+                refused: message.answer_if_refused,
+            },
             read_at: at,
             decoded_ns: clock::monotonic_ns(),
         })

@@ -124,10 +124,8 @@ impl Udp {
                 peer.awaiting = peer.awaiting.saturating_sub(1);
             }
             // Although the peer may be forgotten: its address is all that an answer takes.
-            if self.rounds.settled(ending, true) {
-                self.answer(to, &answer);
-                answered = true;
-            }
+            answered |= self.rounds.settled(ending, true);
+            self.answer(to, &answer);
         }
         self.settled = settled;
         answered
@@ -239,11 +237,19 @@ impl Udp {
         now: ReadAt,
         allowance: &mut Allowance,
     ) {
-        for answer in [&mut message.answer_now, &mut message.answer_when_safe] {
-            if !allowance.covers(answer.len()) {
-                answer.clear();
-                self.rounds.tally.withheld(Withheld::Longer);
-            }
+        if !allowance.covers(message.answer_now.len()) {
+            message.answer_now.clear();
+            self.rounds.tally.withheld(Withheld::Longer);
+        }
+        // Only one of the two is sent.
+        let later = message
+            .answer_when_safe
+            .len()
+            .max(message.answer_if_refused.len());
+        if !allowance.covers(later) {
+            message.answer_when_safe.clear();
+            message.answer_if_refused.clear();
+            self.rounds.tally.withheld(Withheld::Longer);
         }
         self.answer(from, &message.answer_now);
         let awaiting = self.peers.get(from).map_or(0, |peer| peer.awaiting);
@@ -251,6 +257,7 @@ impl Udp {
         if waits && awaiting >= self.limits.connection_answers_max {
             self.rounds.tally.message(message.refused);
             self.rounds.tally.dropped(Stall::Answers);
+            self.answer(from, &message.answer_if_refused);
             return;
         }
         let published = self
@@ -262,7 +269,7 @@ impl Udp {
             });
         match published {
             Published::Unanswered => {}
-            Published::Answer(answer) => self.answer(from, &answer),
+            Published::Answer(answer) | Published::Refused(answer) => self.answer(from, &answer),
             Published::Awaiting => {
                 if let Some(peer) = self.peers.get(from) {
                     peer.awaiting += 1;
