@@ -221,6 +221,7 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         }
         Input::File { speed, .. } => Replay::new(
             File::from(input.ok_or(NO_INPUT)?),
+            settings.protocol,
             Session::new(settings.protocol, &decoding),
             Publisher::new(producer, settings.ack),
             wake,
