@@ -101,6 +101,20 @@ pub enum Input {
 }
 
 impl Input {
+    /// Its kind, as it is written.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Input::Tcp(_) => "tcp",
+            Input::Http(_) => "http",
+            Input::Serial { .. } => "serial",
+            Input::Gpsd { .. } => "gpsd",
+            Input::Exec(_) => "exec",
+            Input::Fifo { .. } => "fifo",
+            Input::Udp { .. } => "udp",
+            Input::File { .. } => "file",
+        }
+    }
+
     /// Whether its bytes are one feed that the supervisor opens again whenever it ends.
     pub fn is_feed(&self) -> bool {
         match self {
