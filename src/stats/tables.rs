@@ -88,6 +88,14 @@ metrics! {
         ClosedDisplaced "reason" = "displaced",
         ClosedDrain "reason" = "drain",
     }
+    "ringway_feed_open" Gauge "1 while the sensor's feed is open." { FeedOpen, }
+    "ringway_feeds_opened_total" Counter "Feeds taken: the first one, and one each time that it was opened again." { FeedsOpened, }
+    "ringway_feeds_ended_total" Counter "Feeds that ended, by reason." {
+        FeedClosed "reason" = "closed",
+        FeedBroken "reason" = "broken",
+        FeedUnreadable "reason" = "unreadable",
+        FeedStalled "reason" = "stalled",
+    }
     "ringway_received_bytes_total" Counter "Bytes received." { Bytes, }
     "ringway_datagrams_total" Counter "Datagrams received." { Datagrams, }
     "ringway_datagrams_dropped_total" Counter "Datagrams dropped unread, by reason." {
@@ -124,7 +132,7 @@ metrics! {
         AnswersAbandoned "outcome" = "abandoned",
         AnswersLapsed "outcome" = "lapsed",
     }
-    "ringway_answers_withheld_total" Counter "Answers over `udp` not sent, by reason." {
+    "ringway_answers_withheld_total" Counter "Answers not sent, by reason." {
         WithheldLonger "reason" = "longer",
         WithheldUnsent "reason" = "unsent",
     }
