@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::feed::FeedState;
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
 use super::report::{ProcessReport, Report, RingReport, figures};
@@ -79,6 +80,7 @@ struct Process {
     opened: Option<OwnedFd>,
     /// What the sensor is fed from, while it is open. Kept here, so that what is in a pipe outlives an ingest.
     feed: RefCell<Option<Feed>>,
+    feed_state: RefCell<FeedState>,
     state: RefCell<ChildState>,
 }
 
@@ -170,6 +172,7 @@ impl Node {
                 page,
                 opened,
                 feed: RefCell::default(),
+                feed_state: RefCell::new(FeedState::new()),
                 state: RefCell::default(),
             });
         }
@@ -387,6 +390,11 @@ impl Node {
         feed.as_ref().map(Feed::try_clone).transpose()
     }
 
+    /// Changes what is known of the feed of an ingest.
+    pub fn note_feed<T>(&self, name: &ProcessName, change: impl FnOnce(&mut FeedState) -> T) -> T {
+        change(&mut self.process(name).feed_state.borrow_mut())
+    }
+
     /// The statistics pages of all processes, to read.
     pub fn pages(&self) -> std::io::Result<Vec<OwnedFd>> {
         let children = self.processes.iter().map(|process| &process.page);
@@ -521,6 +529,10 @@ impl Node {
                 slots: ring.plan.geometry.slots,
             }
         });
+        let feeds = self.fed().map(|(name, sensor)| {
+            let state = self.process(name).feed_state.borrow();
+            state.report(&name.instance, sensor.input.kind())
+        });
         let state = match (self.draining.get(), self.ready_after.get()) {
             (true, _) => "draining",
             (_, None) => "starting",
@@ -534,6 +546,7 @@ impl Node {
             uptime_s: self.began.elapsed().as_secs_f64(),
             start_to_ready_ms: self.ready_after.get().map(|time| time.as_secs_f64() * 1e3),
             listeners: self.listeners.clone(),
+            feeds: feeds.collect(),
             rings: rings.collect(),
             processes,
         }
