@@ -1,5 +1,6 @@
 //! The ingest process: one sensor's bytes in, frames out, answers back.
 
+mod capture;
 mod connection;
 mod connections;
 mod datagrams;

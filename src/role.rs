@@ -79,6 +79,8 @@ pub enum Duty {
         fences: Vec<Fence>,
         /// One frame in this many is traced although it raised nothing; 0: none.
         trace_one_in: u32,
+        /// Ranks of the sensors, by the number of their ring; a ring that replaces another keeps its number.
+        ranks: Vec<u8>,
     },
     /// Descriptors: the state table (read only), the listening socket, and the road graph if `roads`.
     Dispatcher {
@@ -218,6 +220,30 @@ impl Feed {
     }
 }
 
+/// A file in which a sensor's bytes are recorded.
+#[derive(Debug)]
+pub struct Recording {
+    /// Open for appending only; its header is there already.
+    pub file: OwnedFd,
+    /// What stands before each record of it.
+    pub mark: [u8; 8],
+    /// Which life of the sensor's process begins to write.
+    pub life: u32,
+}
+
+impl Recording {
+    /// The message that hands it over, or says that nothing is recorded any more, and the descriptors beside it.
+    pub fn into_message(recording: Option<Recording>) -> (ToChild, Vec<OwnedFd>) {
+        match recording {
+            Some(Recording { file, mark, life }) => {
+                let of = Some((mark, life));
+                (ToChild::Capture { of }, vec![file])
+            }
+            None => (ToChild::Capture { of: None }, Vec::new()),
+        }
+    }
+}
+
 /// Why a feed is of no use any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FeedEnd {
@@ -236,6 +262,8 @@ pub enum FeedEnd {
 pub enum Handed {
     /// A feed, in the place of the one before.
     Feed(Feed),
+    /// A file to record in, in the place of the one before; `None`: nothing is recorded any more.
+    Capture(Option<Recording>),
 }
 
 impl Handed {
@@ -258,6 +286,13 @@ impl Handed {
                     log,
                 }))
             }
+            ToChild::Capture {
+                of: Some((mark, life)),
+            } => {
+                let file = fds.next()?;
+                Some(Handed::Capture(Some(Recording { file, mark, life })))
+            }
+            ToChild::Capture { of: None } => Some(Handed::Capture(None)),
             _ => None,
         }
     }
@@ -288,6 +323,11 @@ pub enum ToChild {
         /// Whether there is one of what it says about itself.
         log: bool,
     },
+    /// What a sensor's bytes are recorded in from now on (ingest only). Beside it travels the file, if there is one.
+    Capture {
+        /// [`Recording::mark`] and [`Recording::life`]; none: nothing is recorded any more.
+        of: Option<([u8; 8], u32)>,
+    },
     /// All is handed over.
     Start,
     /// Stop taking in; finish what is there; end.
@@ -315,6 +355,13 @@ pub enum FromChild {
         number: u64,
         /// Why.
         why: FeedEnd,
+    },
+    /// A recording came to an end because its file cannot be written (ingest only).
+    CaptureFailed {
+        /// The mark of the file.
+        mark: [u8; 8],
+        /// Why.
+        why: String,
     },
     /// A producer broke the rules of its ring; the ring is no longer read.
     Violation {

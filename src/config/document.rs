@@ -23,6 +23,7 @@ pub struct Document {
     pub dispatcher: Option<Spanned<DispatcherSection>>,
     pub uplink: Option<Spanned<UplinkSection>>,
     pub observer: Option<Spanned<ObserverSection>>,
+    pub capture: Option<Spanned<CaptureSection>>,
     pub trace: Option<Spanned<TraceSection>>,
 }
 
@@ -115,6 +116,7 @@ pub struct RulesSection {
     pub overspeed: Option<Spanned<OverspeedSection>>,
     pub jump: Option<Spanned<JumpSection>>,
     pub future_max: Option<Spanned<Millis>>,
+    pub fail_over: Option<Spanned<FailOverSection>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -130,6 +132,12 @@ pub struct OverspeedSection {
 pub struct JumpSection {
     pub speed_max: Option<MillimetresPerSecond>,
     pub jumps_max: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailOverSection {
+    pub after: Option<Spanned<Millis>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -176,6 +184,15 @@ pub enum NoSubscriber {
 #[serde(deny_unknown_fields)]
 pub struct ObserverSection {
     pub listen: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureSection {
+    pub dir: Option<String>,
+    pub file_size_max: Option<Spanned<Bytes>>,
+    pub files_max: Option<Spanned<u32>>,
+    pub free_min: Option<Spanned<Bytes>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -93,6 +93,10 @@ fn input(
         }
         _ => Ok(()),
     };
+    if s.capture && s.input == File {
+        let reason = "capture has no meaning for input = \"file\": it is a recording";
+        return Err(source.error(&s.name.span(), reason));
+    }
     only(&[Tcp, Udp, Http], "listen", span(&s.listen))?;
     only(&[Tcp, Http], "connections_max", span(&s.connections_max))?;
     only(&[Udp], "peers_max", span(&s.peers_max))?;

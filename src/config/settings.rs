@@ -1,6 +1,7 @@
 //! Checked settings, one struct for each role: numbers in base units, nothing optional that has a default.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::protocol::Protocol;
 
@@ -11,6 +12,19 @@ pub struct Node {
     pub site: String,
     /// The node's name, unique within the site.
     pub name: String,
+}
+
+impl Node {
+    /// What authentication codes are derived from. Not a secret: these codes prove nothing, they only come out the same
+    /// after a restart.
+    pub fn key(&self) -> [u8; 16] {
+        let mut key = Sha256::new();
+        key.update(self.site.as_bytes());
+        key.update([0]);
+        key.update(self.name.as_bytes());
+        let key = key.finalize();
+        *key.first_chunk().expect("a SHA-256 has 32 bytes")
+    }
 }
 
 /// When a device is answered.
@@ -101,8 +115,8 @@ pub enum Input {
 }
 
 impl Input {
-    /// Its kind, as it is written.
-    pub fn kind(&self) -> &'static str {
+    /// As it is written in the configuration.
+    pub fn name(&self) -> &'static str {
         match self {
             Input::Tcp(_) => "tcp",
             Input::Http(_) => "http",
@@ -182,6 +196,8 @@ pub struct Rules {
     pub jump: JumpRule,
     /// A fix this far ahead of the clock is a clock fault, ms.
     pub future_max_ms: u64,
+    /// After so long without a fresh fix of a vehicle's receiver in use, the next one is, ms.
+    pub fail_over_ms: u64,
 }
 
 /// A circular fence.
@@ -242,6 +258,19 @@ pub struct UplinkSettings {
 pub struct ObserverSettings {
     /// Address and port of `/metrics`, `/livez` and `/readyz`.
     pub listen: String,
+}
+
+/// Recordings of what devices said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureSettings {
+    /// Their directory.
+    pub dir: String,
+    /// A file that is this long is followed by another one.
+    pub file_bytes_max: u64,
+    /// Files kept of one sensor; the oldest is removed.
+    pub files_max: u32,
+    /// Nothing is recorded while the file system has less room than this.
+    pub free_bytes_min: u64,
 }
 
 /// Traces.

@@ -38,6 +38,21 @@ pub enum Closed {
     Drain,
 }
 
+impl Closed {
+    /// The name in metrics and recordings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Closed::Peer => "peer",
+            Closed::Idle => "idle",
+            Closed::Errors => "errors",
+            Closed::Unread => "unread",
+            Closed::Refused => "refused",
+            Closed::Displaced => "displaced",
+            Closed::Drain => "drain",
+        }
+    }
+}
+
 /// What a read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Got {

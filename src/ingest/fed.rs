@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollEvent};
 use self::open::{Got, INPUT, Open};
 pub use self::patience::Origin;
 use self::patience::{Due, GPSD_QUESTION};
+use super::connection::Closed;
 use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::Published;
@@ -163,6 +164,7 @@ impl Fed {
             && let Some(feed) = self.next.take()
         {
             self.rounds.tally.feed_opened();
+            self.rounds.capture.opened(feed.number, "feed");
             let session = Session::new(self.protocol, &self.decoding);
             self.feed = Some(Open::new(feed, session, self.origin, now_ms));
         }
@@ -185,19 +187,16 @@ impl Fed {
             let Some(open) = open else {
                 continue;
             };
-            let in_order = open.answers.is_some() && open.session.answers_in_order();
             open.awaiting -= 1;
-            if open.paused && open.awaiting <= self.limits.awaiting_max(in_order) / 2 {
+            if open.paused && open.awaiting <= self.limits.awaiting_max(open.in_order()) / 2 {
                 open.paused = false;
                 open.resumable = true;
             }
             if accepted {
                 self.answer(to, &answer);
                 answered = true;
-            } else if in_order {
-                // A later answer would be taken for the one that is missing.
-                open.session.keep(&[], ReadAt::default());
-                open.ended = Some(FeedEnd::Broken);
+            } else {
+                self.refused(to, &answer);
             }
         }
         self.settled = settled;
@@ -251,6 +250,8 @@ impl Fed {
         match open.read(&mut self.buffer[kept..kept + READ_BYTES]) {
             Got::Bytes(bytes) => {
                 self.rounds.tally.bytes(bytes);
+                let read = &self.buffer[kept..kept + bytes];
+                self.rounds.capture.bytes(open.number, read, now);
                 let now_ms = now.monotonic_ns / 1_000_000;
                 open.patience.bytes(now_ms);
                 if self.protocol.has_epochs() {
@@ -315,13 +316,26 @@ impl Fed {
         match published {
             Published::Unanswered => {}
             Published::Answer(answer) => self.answer(to, &answer),
+            Published::Refused(answer) => self.refused(to, &answer),
             Published::Awaiting => {
                 if let Some(open) = self.feed.as_mut().filter(|open| open.number == to) {
-                    let in_order = open.answers.is_some() && open.session.answers_in_order();
                     open.awaiting += 1;
-                    open.paused |= open.awaiting >= self.limits.awaiting_max(in_order);
+                    open.paused |= open.awaiting >= self.limits.awaiting_max(open.in_order());
                 }
             }
+        }
+    }
+
+    /// A message was not taken. Where answers do not say what they answer, a later one would be taken for the one that is
+    /// missing: the feed begins anew.
+    fn refused(&mut self, to: u64, answer: &[u8]) {
+        let in_order = |open: &&mut Open| open.number == to && open.in_order();
+        match self.feed.as_mut().filter(in_order) {
+            Some(open) if answer.is_empty() => {
+                open.session.keep(&[], ReadAt::default());
+                open.ended = Some(FeedEnd::Broken);
+            }
+            _ => self.answer(to, answer),
         }
     }
 
@@ -329,9 +343,11 @@ impl Fed {
         let open = self.feed.as_mut().filter(|open| open.number == to);
         if let Some(answers) = open.and_then(|open| open.answers.as_mut())
             && !answer.is_empty()
-            && !answers.push(answer)
         {
-            self.rounds.tally.withheld(Withheld::Unsent);
+            match answers.push(answer) {
+                true => self.rounds.capture.sent(to, answer),
+                false => self.rounds.tally.withheld(Withheld::Unsent),
+            }
         }
     }
 
@@ -379,6 +395,9 @@ impl Fed {
         let mut any = false;
         if let Some(open) = &mut self.feed {
             open.silence = None;
+            if self.protocol.has_epochs() {
+                self.rounds.capture.quiet(open.number, at);
+            }
         }
         while !self.rounds.publisher.stalled()
             && let Some(open) = &mut self.feed
@@ -423,6 +442,12 @@ impl Fed {
         open.forget(&self.epoll);
         self.rounds.tally.feed_ended(why);
         let number = open.number;
+        let closed = match why {
+            FeedEnd::Closed | FeedEnd::Broken => Closed::Peer,
+            FeedEnd::Unreadable => Closed::Errors,
+            FeedEnd::Stalled => Closed::Idle,
+        };
+        self.rounds.capture.closed(number, closed);
         // Before the word of it: the supervisor may open the same thing again.
         drop(open);
         self.rounds.say(&FromChild::FeedEnded { number, why })

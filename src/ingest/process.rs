@@ -6,7 +6,6 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
-use sha2::{Digest, Sha256};
 
 use super::connections::Connections;
 use super::datagrams::Datagrams;
@@ -228,11 +227,6 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
 }
 
 fn decoding(settings: &SensorSettings, node: &Node) -> protocol::Settings {
-    let mut key = Sha256::new();
-    key.update(node.site.as_bytes());
-    key.update([0]);
-    key.update(node.name.as_bytes());
-    let key = key.finalize();
     protocol::Settings {
         zone_minutes: settings.zone_minutes,
         lenient: settings.lenient,
@@ -240,8 +234,7 @@ fn decoding(settings: &SensorSettings, node: &Node) -> protocol::Settings {
             .device
             .as_ref()
             .and_then(|id| DeviceId::new(id.as_bytes())),
-        // Not a secret: these codes prove nothing, they only come out the same after a restart.
-        node_key: *key.first_chunk().expect("a SHA-256 has 32 bytes"),
+        node_key: node.key(),
         recorded: matches!(settings.input, Input::File { .. }),
     }
 }

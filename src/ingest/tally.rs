@@ -40,6 +40,7 @@ impl Tally {
             Protocol::Gps103 => IngestMetric::SpeaksGps103,
             Protocol::Meitrack => IngestMetric::SpeaksMeitrack,
             Protocol::Ruptela => IngestMetric::SpeaksRuptela,
+            Protocol::Json => IngestMetric::SpeaksJson,
             Protocol::Auto => IngestMetric::SpeaksAuto,
         };
         stats.set(speaks, 1);
@@ -168,6 +169,17 @@ impl Tally {
             (true, Ending::Lapsed) => IngestMetric::AnswersLapsed,
         };
         self.stats.add(metric, 1);
+    }
+
+    /// Records were taken into a recording, or found no room there.
+    pub fn captured(&self, kept: u64, lost: u64) {
+        self.stats.add(IngestMetric::CaptureKept, kept);
+        self.stats.add(IngestMetric::CaptureLost, lost);
+    }
+
+    /// A recording ended because its file cannot be written.
+    pub fn capture_failed(&self) {
+        self.stats.add(IngestMetric::CapturesFailed, 1);
     }
 
     /// The process serves.

@@ -89,17 +89,19 @@ impl Tcp {
                 self.resume_stalled();
             }
             self.rounds.hand_over();
-            let (tally, resumable) = (&self.rounds.tally, &mut self.resumable);
+            let (rounds, resumable) = (&self.rounds, &mut self.resumable);
             self.connections.flush(
                 now_ms,
-                |why| tally.closed(why),
+                |key, why| rounds.closed(key.token(), why),
                 |key| resumable.push_back(key),
             );
             if answered {
                 self.rounds.answered();
             }
             self.connections.end_delays(now_ms);
-            self.connections.sweep(now_ms, |why| tally.closed(why));
+            let rounds = &self.rounds;
+            self.connections
+                .sweep(now_ms, |key, why| rounds.closed(key.token(), why));
             self.report(now.monotonic_ns);
             if self.rounds.drained(now_ms) {
                 break;
@@ -138,8 +140,8 @@ impl Tcp {
             if accepted {
                 self.answer(to, answer);
                 answered = true;
-            } else if in_order {
-                self.close(to, Closed::Refused);
+            } else {
+                self.refused(to, answer, in_order);
             }
             self.update(to);
         }
@@ -186,9 +188,12 @@ impl Tcp {
 
     fn accept(&mut self, now: ReadAt) -> Result<(), IngestError> {
         let (protocol, decoding) = (self.protocol, &self.decoding);
-        let accepted = self.connections.accept(now.monotonic_ns / 1_000_000, || {
-            Session::new(protocol, decoding)
-        })?;
+        let capture = &self.rounds.capture;
+        let accepted = self.connections.accept(
+            now.monotonic_ns / 1_000_000,
+            || Session::new(protocol, decoding),
+            |key, address| capture.opened(key.token(), address),
+        )?;
         self.rounds.tally.accepted(accepted.all);
         self.rounds.tally.delayed(accepted.delayed);
         Ok(())
@@ -198,7 +203,7 @@ impl Tcp {
     fn ready(&mut self, key: Key, what: EpollFlags, now: ReadAt) {
         if what.contains(EpollFlags::EPOLLOUT) {
             match self.connections.write(key, now.monotonic_ns / 1_000_000) {
-                Some(why) => self.rounds.tally.closed(why),
+                Some(why) => self.rounds.closed(key.token(), why),
                 None => self.resumable.push_back(key),
             }
         }
@@ -221,6 +226,8 @@ impl Tcp {
             Got::Bytes(bytes) => {
                 self.rounds.tally.bytes(bytes);
                 let at = read_at();
+                let read = &self.buffer[kept..kept + bytes];
+                self.rounds.capture.bytes(key.token(), read, at);
                 self.feed(key, kept + bytes, at);
                 self.watch_silence(key, at);
             }
@@ -229,7 +236,7 @@ impl Tcp {
                 self.count_cut_message(key);
                 self.end_epoch(key, read_at());
                 if let Some(why) = self.connections.end(key) {
-                    self.rounds.tally.closed(why);
+                    self.rounds.closed(key.token(), why);
                 }
             }
             Got::Broken => {
@@ -309,6 +316,11 @@ impl Tcp {
         match published {
             Published::Unanswered => {}
             Published::Answer(answer) => self.answer(key, answer),
+            Published::Refused(answer) => {
+                let connection = self.connections.get(key);
+                let in_order = connection.is_some_and(|c| c.session.answers_in_order());
+                self.refused(key, answer, in_order);
+            }
             Published::Awaiting => {
                 if let Some(connection) = self.connections.get(key) {
                     let in_order = connection.session.answers_in_order();
@@ -320,15 +332,26 @@ impl Tcp {
         }
     }
 
+    /// A message could not be kept: its device is told if there are words for that. Without them a later answer would be
+    /// taken for the missing one where answers do not say what they answer.
+    fn refused(&mut self, key: Key, answer: Vec<u8>, in_order: bool) {
+        if answer.is_empty() && in_order {
+            self.close(key, Closed::Refused);
+        } else {
+            self.answer(key, answer);
+        }
+    }
+
     fn answer(&mut self, key: Key, answer: Vec<u8>) {
         if !answer.is_empty() {
+            self.rounds.capture.sent(key.token(), &answer);
             self.connections.answer(key, answer);
         }
     }
 
     fn update(&mut self, key: Key) {
         if let Some(why) = self.connections.settle(key) {
-            self.rounds.tally.closed(why);
+            self.rounds.closed(key.token(), why);
         }
     }
 
@@ -337,7 +360,7 @@ impl Tcp {
         self.end_epoch(key, read_at());
         if self.connections.get(key).is_some() {
             self.connections.close(key);
-            self.rounds.tally.closed(why);
+            self.rounds.closed(key.token(), why);
         }
     }
 
@@ -366,8 +389,12 @@ impl Tcp {
 
     /// Takes the report that was waiting for more of the same moment.
     fn end_epoch(&mut self, key: Key, at: ReadAt) {
-        if let Some(connection) = self.connections.get(key) {
-            connection.silence = None;
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        connection.silence = None;
+        if self.protocol.has_epochs() {
+            self.rounds.capture.quiet(key.token(), at);
         }
         while !self.rounds.publisher.stalled()
             && let Some(connection) = self.connections.get(key)

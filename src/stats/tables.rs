@@ -74,6 +74,7 @@ metrics! {
         SpeaksGps103 "protocol" = "gps103",
         SpeaksMeitrack "protocol" = "meitrack",
         SpeaksRuptela "protocol" = "ruptela",
+        SpeaksJson "protocol" = "json",
         SpeaksAuto "protocol" = "auto",
     }
     "ringway_connections" Gauge "Connections open now; of `udp`, peers known." { ConnectionsOpen, }
@@ -125,6 +126,11 @@ metrics! {
         DroppedRing "reason" = "ring",
         DroppedAnswers "reason" = "answers",
     }
+    "ringway_capture_records_total" Counter "Records of a recording, by what became of them." {
+        CaptureKept "fate" = "kept",
+        CaptureLost "fate" = "lost",
+    }
+    "ringway_captures_failed_total" Counter "Recordings that ended because their file could not be written." { CapturesFailed, }
     "ringway_attributes_cut_total" Counter "Attributes that did not fit their frame." { AttributesCut, }
     "ringway_answers_total" Counter "Messages that awaited an answer, by what came of it." {
         AnswersAccepted "outcome" = "accepted",
@@ -149,12 +155,17 @@ metrics! {
         RejectedJump "reason" = "jump",
         RejectedInvalid "reason" = "invalid",
         RejectedFuture "reason" = "future",
+        RejectedOutranked "reason" = "outranked",
         RejectedOutOfRange "reason" = "out_of_range",
         RejectedNotApplied "reason" = "not_applied",
         RejectedTableFull "reason" = "table_full",
         RejectedBadFrame "reason" = "bad_frame",
     }
     "ringway_frames_redelivered_total" Counter "Frames that were applied before a restart and came again." { Redelivered, }
+    "ringway_fail_overs_total" Counter "Times that another receiver of a vehicle was used from then on, by its rank beside the former's." {
+        FailOversWorse "to" = "worse",
+        FailOversBetter "to" = "better",
+    }
     "ringway_ring_violations_total" Counter "Sensor rings quarantined because their producer broke the rules." { RingViolations, }
     "ringway_messages_settled_total" Counter "Messages whose outcome was set, by outcome." {
         SettledAccepted "outcome" = "accepted",

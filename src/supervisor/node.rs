@@ -1,13 +1,14 @@
 //! What the supervisor owns on behalf of everybody: sockets, files, rings, the state table, statistics pages. A child
 //! may die and start again on the same objects.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::captures::Captures;
 use super::feed::FeedState;
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
@@ -15,7 +16,9 @@ use super::report::{ProcessReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
 use crate::config::{Config, Input, SensorSettings};
 use crate::ring::{AttachError, RingFds, RingOwner};
-use crate::role::{Assignment, Duty, End, Feed, Purpose, RingAssignment, Role, States, exit};
+use crate::role::{
+    Assignment, Duty, End, Feed, Purpose, Recording, RingAssignment, Role, States, exit,
+};
 use crate::stats::{self, Stats, SupervisorMetric};
 use crate::sys::{clock, region};
 use crate::table;
@@ -151,6 +154,7 @@ pub struct Node {
     roads: Option<OwnedFd>,
     listeners: BTreeMap<String, String>,
     snapshot: RefCell<Snapshot>,
+    captures: RefCell<Captures>,
     ready_after: Cell<Option<Duration>>,
     draining: Cell<bool>,
 }
@@ -195,6 +199,8 @@ impl Node {
         let stats = Stats::attach(page.as_fd(), "supervisor", clock::wall_ms())
             .map_err(NodeError::Memory)?;
         let table = table::create(config.devices_max).map_err(NodeError::Memory)?;
+        let mut captures = Captures::new(&config);
+        captures.begin();
         Ok(Node {
             config,
             began,
@@ -207,6 +213,7 @@ impl Node {
             roads,
             listeners,
             snapshot: RefCell::new(Snapshot::Awaited),
+            captures: RefCell::new(captures),
             ready_after: Cell::new(None),
             draining: Cell::new(false),
         })
@@ -312,6 +319,7 @@ impl Node {
                 rules: config.rules.clone(),
                 fences: config.fences.clone(),
                 trace_one_in: config.trace.one_in,
+                ranks: config.sensors.iter().map(|sensor| sensor.rank).collect(),
             },
             Role::Dispatcher => {
                 if let Some(roads) = &self.roads {
@@ -370,6 +378,17 @@ impl Node {
             Ok((assignment, fds?))
         })
         .collect()
+    }
+
+    /// The recordings.
+    pub fn captures(&self) -> RefMut<'_, Captures> {
+        self.captures.borrow_mut()
+    }
+
+    /// What an ingest is to record in, to hand over.
+    pub fn recording(&self, name: &ProcessName) -> std::io::Result<Option<Recording>> {
+        let life = self.process(name).state.borrow().restarts;
+        self.captures.borrow().recording(&name.instance, life)
     }
 
     /// The sensors that are fed, with the process of each.
@@ -531,7 +550,7 @@ impl Node {
         });
         let feeds = self.fed().map(|(name, sensor)| {
             let state = self.process(name).feed_state.borrow();
-            state.report(&name.instance, sensor.input.kind())
+            state.report(&name.instance, sensor.input.name())
         });
         let state = match (self.draining.get(), self.ready_after.get()) {
             (true, _) => "draining",
@@ -548,6 +567,7 @@ impl Node {
             listeners: self.listeners.clone(),
             feeds: feeds.collect(),
             rings: rings.collect(),
+            captures: self.captures.borrow().report(),
             processes,
         }
     }

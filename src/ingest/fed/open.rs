@@ -80,6 +80,11 @@ impl Open {
         self.ended.is_none() && !self.paused
     }
 
+    /// Whether somebody gets answers that do not say what they answer: one at a time.
+    pub fn in_order(&self) -> bool {
+        self.answers.is_some() && self.session.answers_in_order()
+    }
+
     /// Reads what it has, into `buffer`.
     pub fn read(&mut self, buffer: &mut [u8]) -> Got {
         match self.input.read(buffer) {
