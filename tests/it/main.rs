@@ -23,6 +23,8 @@ mod node;
 mod observe;
 mod owed;
 mod page;
+mod pipes;
+mod receiver;
 mod recording;
 mod replay;
 mod rubbish;

@@ -108,7 +108,7 @@ mod tests {
         }
         // What a pipe holds, by pipe(7), and the limit here.
         assert_eq!(taken.len(), 2 * 64 * 1024);
-        let mut read = Vec::new();
+        let mut read = Vec::<u8>::new();
         let mut bytes = [0; 1_000];
         while read.len() < taken.len() {
             match reader.read(&mut bytes) {
