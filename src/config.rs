@@ -163,7 +163,7 @@ mod tests {
         let (line, reason) = wrong(&format!(
             "{NODE}{SENSOR}[capture]\nfile_size_max = \"1KiB\"\n"
         ));
-        assert_eq!((line, &*reason), (Some(9), "file_size_max is below 64KiB"));
+        assert_eq!((line, &*reason), (Some(10), "file_size_max is below 64KiB"));
     }
 
     #[test]
