@@ -106,8 +106,8 @@ impl Receivers {
         Alarms(others.fold(0, |held, r| held | r.reported.held.0))
     }
 
-    /// Takes up where another run ended, with sensors of these ranks: the receiver in use is given as long to be heard as
-    /// ever, and the clocks of before say nothing. What a receiver held that is gone ends with the next report.
+    /// Takes up where another run ended, with sensors of these ranks: the receiver in use is given as long to be heard
+    /// as ever, and the clocks of before say nothing. What a receiver held that is gone ends with the next report.
     pub fn begin_anew(&mut self, ranks: &[u8]) {
         self.newest = None;
         self.heard.retain(|receiver| ranks.contains(&receiver.rank));
