@@ -7,6 +7,7 @@ mod architecture;
 mod aside;
 mod browser;
 mod bytes;
+mod captures;
 mod delivery;
 mod demo;
 mod dispatched;
