@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
 use super::connections::Connections;
 use super::datagrams::Datagrams;
-use super::fed::Fed;
+use super::fed::{Fed, Origin};
 use super::file::Replay;
 use super::peers::Peers;
 use super::publishing::Publisher;
@@ -217,7 +217,13 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) | Input::Fifo { .. } => {
             let epoll = epoll()?;
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
-            Fed::new(epoll, rounds, limits, settings.protocol, decoding).run()
+            let origin = match settings.input {
+                Input::Serial { .. } => Origin::Line,
+                Input::Gpsd { .. } => Origin::Gpsd,
+                _ => Origin::Pipe,
+            };
+            let (protocol, decoding) = (settings.protocol, decoding);
+            Fed::new(epoll, rounds, limits, protocol, decoding, origin).run()
         }
         Input::File { speed, .. } => Replay::new(
             File::from(input.ok_or(NO_INPUT)?),

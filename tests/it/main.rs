@@ -26,6 +26,8 @@ mod node;
 mod observe;
 mod owed;
 mod page;
+mod pipes;
+mod receiver;
 mod receivers;
 mod recording;
 mod replay;
