@@ -8,6 +8,7 @@ mod aside;
 mod authority;
 mod browser;
 mod bytes;
+mod captures;
 mod delivery;
 mod demo;
 mod dispatched;
