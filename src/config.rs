@@ -2,19 +2,23 @@
 //! to each role as plain settings.
 
 mod capture;
+pub mod certificates;
 mod check;
 mod document;
 mod port;
 mod sensor;
 mod settings;
+mod tls;
 mod unit;
+pub mod x509;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use settings::{
-    Ack, CaptureSettings, DispatcherSettings, Fence, Input, JumpRule, Listening, Node,
-    ObserverSettings, OverspeedRule, Program, Rules, SensorSettings, TraceSettings, UplinkSettings,
+    Ack, CaptureSettings, ClientCertificates, DispatcherSettings, Fence, Identity, Input, JumpRule,
+    Listening, Node, ObserverSettings, OverspeedRule, Program, Rules, SensorSettings, Tls,
+    TraceSettings, UplinkSettings,
 };
 
 use check::{Source, plain};

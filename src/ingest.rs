@@ -16,6 +16,7 @@ mod session;
 mod silence;
 mod tally;
 mod tcp;
+mod tls;
 mod trace_id;
 mod udp;
 mod wake;

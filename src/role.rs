@@ -5,7 +5,7 @@
 //! [`Handed`], then [`ToChild::Start`]. It answers [`FromChild::Ready`]. What is handed to an ingest may be replaced while
 //! it runs. End-of-file means that the supervisor is gone: drain.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
@@ -257,6 +257,30 @@ pub enum FeedEnd {
     Stalled,
 }
 
+/// What a sensor's TLS is made of, judged by the supervisor: files in memory that nobody can change any more.
+#[derive(Debug)]
+pub struct Certificates {
+    /// The server's certificate and what leads from it to an authority, PEM.
+    pub chain: OwnedFd,
+    /// Its private key, PEM.
+    pub key: OwnedFd,
+    /// Whose signatures clients may show, PEM.
+    pub authorities: Option<OwnedFd>,
+}
+
+impl Certificates {
+    /// The message that hands it over, and the descriptors beside it.
+    pub fn as_message(&self) -> (ToChild, Vec<BorrowedFd<'_>>) {
+        let message = ToChild::Certificates {
+            authorities: self.authorities.is_some(),
+        };
+        let fds = [&self.chain, &self.key]
+            .into_iter()
+            .chain(&self.authorities);
+        (message, fds.map(AsFd::as_fd).collect())
+    }
+}
+
 /// What an ingest uses besides its input and its ring, and may get anew while it runs.
 #[derive(Debug)]
 pub enum Handed {
@@ -264,6 +288,8 @@ pub enum Handed {
     Feed(Feed),
     /// A file to record in, in the place of the one before; `None`: nothing is recorded any more.
     Capture(Option<Recording>),
+    /// Certificates for connections that come from now on.
+    Certificates(Certificates),
 }
 
 impl Handed {
@@ -293,6 +319,11 @@ impl Handed {
                 Some(Handed::Capture(Some(Recording { file, mark, life })))
             }
             ToChild::Capture { of: None } => Some(Handed::Capture(None)),
+            ToChild::Certificates { authorities } => Some(Handed::Certificates(Certificates {
+                chain: fds.next()?,
+                key: fds.next()?,
+                authorities: if authorities { Some(fds.next()?) } else { None },
+            })),
             _ => None,
         }
     }
@@ -327,6 +358,11 @@ pub enum ToChild {
     Capture {
         /// [`Recording::mark`] and [`Recording::life`]; none: nothing is recorded any more.
         of: Option<([u8; 8], u32)>,
+    },
+    /// What a sensor's TLS is made of (ingest only). Beside it travel the chain, the key, and the authorities of clients.
+    Certificates {
+        /// Whether there is a descriptor of authorities.
+        authorities: bool,
     },
     /// All is handed over.
     Start,

@@ -2,6 +2,7 @@
 //! device. It leaves what to restart when and what to stop first to `restart` and `shutdown`, which are pure.
 
 mod captures;
+mod certificates;
 mod child;
 pub mod control;
 mod feed;
@@ -138,7 +139,13 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
                     break;
                 }
                 Ask::Report => info!("{}", serde_json::to_string(&node.report()).expect("a report is plain data")),
-                Ask::Reload => warn!("cannot reload: restart to use a changed configuration"),
+                Ask::Reload => {
+                    for name in node.renew_certificates() {
+                        let children = children.iter_mut().filter(|child| child.name == name);
+                        children.for_each(|child| child.hand(Part::Certificates));
+                    }
+                    warn!("cannot reload: restart to use a changed configuration");
+                }
             },
             _ = &mut control => unreachable!("the control socket is served for ever"),
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::settings::Ack;
+use super::settings::{Ack, ClientCertificates, Identity};
 use super::unit::{Bytes, Millimetres, MillimetresPerSecond, Millis};
 use crate::protocol::Protocol;
 
@@ -99,6 +99,17 @@ pub struct SensorSection {
     pub rank: Option<Spanned<u8>>,
     #[serde(default)]
     pub capture: bool,
+    pub tls: Option<Spanned<TlsSection>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSection {
+    pub certificate: Spanned<String>,
+    pub key: Spanned<String>,
+    pub client_authorities: Option<Spanned<String>>,
+    pub client: Option<Spanned<ClientCertificates>>,
+    pub identity: Option<Spanned<Identity>>,
 }
 
 /// Rates of a serial line.

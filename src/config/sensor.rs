@@ -10,6 +10,7 @@ use super::check::{Source, in_range};
 use super::document::{Baud, InputKind, SensorSection};
 use super::port::{Ports, Transport};
 use super::settings::{Input, Listening, Program, SensorSettings};
+use super::tls::tls;
 use crate::frame::DeviceId;
 use crate::protocol::Protocol;
 
@@ -113,6 +114,7 @@ fn input(
     only(&[Exec], "group", span(&s.group))?;
     only(&[Exec], "answers", span(&s.answers))?;
     only(&[File], "speed", span(&s.speed))?;
+    only(&[Tcp, Http], "tls", span(&s.tls))?;
     let mut listen = |transport| {
         let listen = s.listen.as_ref();
         let listen = listen.ok_or_else(|| missing("listen", "where devices connect or send to"))?;
@@ -127,6 +129,11 @@ fn input(
             listen: listen(Transport::Tcp)?,
             connections_max: in_range(source, s.connections_max.as_ref(), 12_000, 1..=60_000)?,
             idle_ms,
+            tls: s
+                .tls
+                .as_ref()
+                .map(|section| tls(source, section))
+                .transpose()?,
         })
     };
     let path = |why| {

@@ -47,6 +47,41 @@ pub struct Listening {
     pub connections_max: u32,
     /// A connection that is silent for this long is closed.
     pub idle_ms: u64,
+    /// TLS, if connections are to use it.
+    pub tls: Option<Tls>,
+}
+
+/// Whether clients have to show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificates {
+    /// Who shows none does not come in.
+    Required,
+    /// Who shows one must be in order.
+    Optional,
+}
+
+/// What of a client's certificate has to be the id of the device that reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// The common name of its subject.
+    CommonName,
+}
+
+/// TLS of a sensor: PEM files, and what they are for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// The certificate shown to devices, and what leads from it to an authority that they know.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+    /// Authorities whose certificates clients show; none: clients are not asked for any.
+    pub client_authorities: Option<String>,
+    /// Whether clients have to show one.
+    pub client: ClientCertificates,
+    /// What binds a device to its certificate; none: whoever came in may report for any device.
+    pub identity: Option<Identity>,
 }
 
 /// A program whose standard output is read.

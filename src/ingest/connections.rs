@@ -13,6 +13,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use super::connection::{Closed, Connection, Got};
 use super::offence::{Offenders, Source, Standing};
 use super::session::Session;
+use super::tls::Acceptor;
 
 /// Connections accepted in one go, so that a storm of them does not keep known devices waiting.
 const ACCEPTS_MAX: u32 = 64;
@@ -60,6 +61,8 @@ pub struct Connections {
     dirty: Vec<Key>,
     swept_ms: u64,
     offenders: Offenders,
+    /// What new connections get TLS from, if they do.
+    pub tls: Option<Acceptor>,
     /// Connections that are not read yet, by when they will be.
     delayed: BTreeSet<(u64, u64)>,
 }
@@ -105,6 +108,7 @@ impl Connections {
             dirty: Vec::new(),
             swept_ms: 0,
             offenders: Offenders::default(),
+            tls: None,
             delayed: BTreeSet::new(),
         })
     }
@@ -152,7 +156,10 @@ impl Connections {
                     let delayed = matches!(standing, Standing::Delayed { .. });
                     accepted.all += 1;
                     accepted.delayed += u32::from(delayed);
-                    let made = Connection::new(socket, session(), source, standing, now_ms);
+                    let tls = self.tls.as_ref().map(Acceptor::accept).transpose();
+                    let made = tls.and_then(|tls| {
+                        Connection::new(socket, tls, session(), source, standing, now_ms)
+                    });
                     // A connection that broke before it was registered is not worth a word.
                     if let Ok(key) = made.and_then(|connection| self.insert(connection)) {
                         opened(key, address);
@@ -203,8 +210,19 @@ impl Connections {
 
     /// Reads what a connection has, into `buffer`.
     pub fn read(&mut self, key: Key, buffer: &mut [u8]) -> Got {
-        self.get(key)
-            .map_or(Got::Nothing, |connection| connection.read(buffer))
+        let Some(connection) = self.get(key) else {
+            return Got::Nothing;
+        };
+        let got = connection.read(buffer);
+        if connection.queue_tls() {
+            self.dirty.push(key);
+        }
+        got
+    }
+
+    /// Whether TLS of a connection has something to say by itself.
+    pub fn owes_tls(&mut self, key: Key) -> bool {
+        self.get(key).is_some_and(|c| c.tls_wants_write())
     }
 
     /// A connection sent a sound message: what else comes from there can be trusted a little.

@@ -19,6 +19,7 @@ use super::tally::Tally;
 use super::tcp::Tcp;
 use super::udp::Udp;
 use super::wake::Wake;
+use crate::config::certificates::CertificateError;
 use crate::config::{Input, Node, SensorSettings};
 use crate::frame::DeviceId;
 use crate::protocol;
@@ -41,6 +42,9 @@ pub enum IngestError {
     /// The supervisor cannot be told.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The certificates of the sensor are no good.
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
     /// The input failed.
     #[error("cannot use input of ingest: {0}")]
     Input(#[from] io::Error),
@@ -171,6 +175,7 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
     match settings.input {
         Input::Tcp(listening) | Input::Http(listening) => {
             let epoll = epoll()?;
+            let tls = listening.tls;
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
             let listener = TcpListener::from(input.ok_or(NO_INPUT)?);
             Tcp::new(
@@ -180,6 +185,7 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                     listening.connections_max,
                     listening.idle_ms,
                 )?,
+                tls,
                 rounds,
                 limits,
                 settings.protocol,

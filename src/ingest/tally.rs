@@ -3,6 +3,7 @@
 use super::connection::Closed;
 use super::pending::Ending;
 use super::publishing::{Figures, Stall};
+use super::tls::Failure;
 use crate::protocol::{Protocol, Reject};
 use crate::role::FeedEnd;
 use crate::stats::{IngestMetric, Stats};
@@ -71,6 +72,10 @@ impl Tally {
             Closed::Unread => IngestMetric::ClosedUnread,
             Closed::Refused => IngestMetric::ClosedRefused,
             Closed::Displaced => IngestMetric::ClosedDisplaced,
+            Closed::Tls(failure) => {
+                self.stats.add(failure_metric(failure), 1);
+                IngestMetric::ClosedTls
+            }
             Closed::Drain => IngestMetric::ClosedDrain,
         };
         self.stats.add(metric, 1);
@@ -95,6 +100,16 @@ impl Tally {
     /// Whether a feed is open.
     pub fn feed_open(&self, open: bool) {
         self.stats.set(IngestMetric::FeedOpen, open.into());
+    }
+
+    /// A device has finished its TLS handshake.
+    pub fn established(&self) {
+        self.stats.add(IngestMetric::TlsHandshakes, 1);
+    }
+
+    /// New connections are shown a certificate that ends then.
+    pub fn certificate(&self, expires_s: u64) {
+        self.stats.set(IngestMetric::TlsExpires, expires_s);
     }
 
     /// Bytes came in.
@@ -205,6 +220,23 @@ impl Tally {
     /// The process ends.
     pub fn ends(&self) {
         self.stats.set_ready(false);
+    }
+}
+
+fn failure_metric(failure: Failure) -> IngestMetric {
+    match failure {
+        Failure::PlainText => IngestMetric::TlsPlainText,
+        Failure::Incompatible => IngestMetric::TlsIncompatible,
+        Failure::NoCertificate => IngestMetric::TlsNoCertificate,
+        Failure::UnknownAuthority => IngestMetric::TlsUnknownAuthority,
+        Failure::Expired => IngestMetric::TlsExpired,
+        Failure::Certificate => IngestMetric::TlsCertificate,
+        Failure::Identity => IngestMetric::TlsIdentity,
+        Failure::Alert(_) => IngestMetric::TlsAlert,
+        Failure::Broken => IngestMetric::TlsBroken,
+        Failure::TooLong => IngestMetric::TlsTooLong,
+        Failure::Late => IngestMetric::TlsLate,
+        Failure::Left => IngestMetric::TlsLeft,
     }
 }
 

@@ -87,6 +87,7 @@ metrics! {
         ClosedUnread "reason" = "unread",
         ClosedRefused "reason" = "refused",
         ClosedDisplaced "reason" = "displaced",
+        ClosedTls "reason" = "tls",
         ClosedDrain "reason" = "drain",
     }
     "ringway_feed_open" Gauge "1 while the sensor's feed is open." { FeedOpen, }
@@ -97,6 +98,22 @@ metrics! {
         FeedUnreadable "reason" = "unreadable",
         FeedStalled "reason" = "stalled",
     }
+    "ringway_tls_handshakes_total" Counter "TLS handshakes finished." { TlsHandshakes, }
+    "ringway_tls_failures_total" Counter "Connections ended by TLS, by reason." {
+        TlsPlainText "reason" = "plain_text",
+        TlsIncompatible "reason" = "incompatible",
+        TlsNoCertificate "reason" = "no_certificate",
+        TlsUnknownAuthority "reason" = "unknown_authority",
+        TlsExpired "reason" = "expired",
+        TlsCertificate "reason" = "certificate",
+        TlsIdentity "reason" = "identity",
+        TlsAlert "reason" = "alert",
+        TlsBroken "reason" = "broken",
+        TlsTooLong "reason" = "too_long",
+        TlsLate "reason" = "late",
+        TlsLeft "reason" = "left",
+    }
+    "ringway_tls_certificate_expires_timestamp_seconds" Gauge "When the certificate of the sensor ends, since 1970; 0: it has none." { TlsExpires, }
     "ringway_received_bytes_total" Counter "Bytes received." { Bytes, }
     "ringway_datagrams_total" Counter "Datagrams received." { Datagrams, }
     "ringway_datagrams_dropped_total" Counter "Datagrams dropped unread, by reason." {

@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn the_oldest_files_of_a_sensor_go_and_no_others() {
         let dir = tempfile::tempdir().unwrap();
-        let name = |sensor: &str, second, number| file_name(sensor, second * 1000, number);
+        let name = |sensor: &str, second: i64, number| file_name(sensor, second * 1_000, number);
         let own = [
             name("a", 5, 9998),
             name("a", 5, 9999),

@@ -97,6 +97,8 @@ pub enum Part {
     Feed,
     /// The file to record in.
     Capture,
+    /// Certificates that were read anew.
+    Certificates,
 }
 
 /// The supervisor's hold on one child.
@@ -306,6 +308,7 @@ impl Keeper {
         if self.name.role == Role::Ingest {
             self.hand_over_capture(control).await?;
         }
+        self.hand_over_certificates(control).await?;
         if self.name.role == Role::Observer {
             for page in self.node.pages()? {
                 control.send(&ToChild::Page, &[page.as_fd()]).await?;
@@ -331,6 +334,7 @@ impl Keeper {
             Part::Ring(number) => number,
             Part::Feed => return self.hand_over_feed(control).await,
             Part::Capture => return self.hand_over_capture(control).await,
+            Part::Certificates => return self.hand_over_certificates(control).await,
         };
         for (ring, fds) in self.node.rings_of(&self.name)? {
             if ring.ring == number {
@@ -355,6 +359,15 @@ impl Keeper {
         let (message, fds) = Recording::into_message(self.node.recording(&self.name)?);
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         Ok(control.send(&message, &fds).await?)
+    }
+
+    /// Hands over what the sensor's TLS is made of, if it has any.
+    async fn hand_over_certificates(&self, control: &AsyncChannel) -> Result<(), StartError> {
+        if let Some(certificates) = self.node.certificates(&self.name) {
+            let (message, fds) = certificates.as_message();
+            control.send(&message, &fds).await?;
+        }
+        Ok(())
     }
 
     async fn hear(&self, said: FromChild, fds: Vec<OwnedFd>, ready_since: &mut Option<Instant>) {

@@ -4,20 +4,23 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
 use super::captures::Captures;
+use super::certificates::{self, ReadError};
 use super::feed::FeedState;
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
 use super::report::{ProcessReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
-use crate::config::{Config, Input, SensorSettings};
+use crate::config::{Config, Input, SensorSettings, Tls};
 use crate::ring::{AttachError, RingFds, RingOwner};
 use crate::role::{
-    Assignment, Duty, End, Feed, Purpose, Recording, RingAssignment, Role, States, exit,
+    Assignment, Certificates, Duty, End, Feed, Purpose, Recording, RingAssignment, Role, States,
+    exit,
 };
 use crate::stats::{self, Stats, SupervisorMetric};
 use crate::sys::{clock, region};
@@ -35,6 +38,9 @@ pub enum NodeError {
     /// A port or file is not.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Certificates are not.
+    #[error("{0}: {1}")]
+    Certificates(ProcessName, #[source] ReadError),
     /// Shared memory is not.
     #[error("cannot make shared memory: {0}")]
     Memory(#[source] std::io::Error),
@@ -53,7 +59,7 @@ impl NodeError {
             NodeError::Open(OpenError::Listen { .. }) => exit::UNAVAILABLE,
             NodeError::StateDir(StateDirError::Taken(_)) => exit::UNAVAILABLE,
             NodeError::Open(OpenError::File { .. }) | NodeError::StateDir(_) => exit::IO,
-            NodeError::Control(..) => exit::IO,
+            NodeError::Control(..) | NodeError::Certificates(..) => exit::IO,
             NodeError::Signals(_) | NodeError::Memory(_) | NodeError::Ring(_) => exit::SOFTWARE,
         }
     }
@@ -84,6 +90,8 @@ struct Process {
     /// What the sensor is fed from, while it is open. Kept here, so that what is in a pipe outlives an ingest.
     feed: RefCell<Option<Feed>>,
     feed_state: RefCell<FeedState>,
+    /// What its TLS is made of, if it has any.
+    certificates: RefCell<Option<Rc<Certificates>>>,
     state: RefCell<ChildState>,
 }
 
@@ -170,6 +178,9 @@ impl Node {
         let mut processes = Vec::new();
         for name in plan::processes(&config) {
             let opened = open_input(&config, &name, &mut listeners)?;
+            let certificates = tls(&config, &name).map(certificates::read).transpose();
+            let certificates =
+                certificates.map_err(|cause| NodeError::Certificates(name.clone(), cause))?;
             let page = stats::create().map_err(NodeError::Memory)?;
             processes.push(Process {
                 name,
@@ -177,6 +188,7 @@ impl Node {
                 opened,
                 feed: RefCell::default(),
                 feed_state: RefCell::new(FeedState::new()),
+                certificates: RefCell::new(certificates.map(Rc::new)),
                 state: RefCell::default(),
             });
         }
@@ -414,6 +426,29 @@ impl Node {
         change(&mut self.process(name).feed_state.borrow_mut())
     }
 
+    /// What the TLS of an ingest is made of, to hand over.
+    pub fn certificates(&self, name: &ProcessName) -> Option<Rc<Certificates>> {
+        self.process(name).certificates.borrow().clone()
+    }
+
+    /// Reads the certificates of all sensors anew; returns whose are to be handed over. Those that are no good change
+    /// nothing.
+    pub fn renew_certificates(&self) -> Vec<ProcessName> {
+        let mut renewed = Vec::new();
+        for process in &self.processes {
+            let name = &process.name;
+            match tls(&self.config, name).map(certificates::read) {
+                None => {}
+                Some(Ok(certificates)) => {
+                    process.certificates.replace(Some(Rc::new(certificates)));
+                    renewed.push(name.clone());
+                }
+                Some(Err(cause)) => error!("{name} goes on with its old certificates: {cause}"),
+            }
+        }
+        renewed
+    }
+
     /// The statistics pages of all processes, to read.
     pub fn pages(&self) -> std::io::Result<Vec<OwnedFd>> {
         let children = self.processes.iter().map(|process| &process.page);
@@ -578,6 +613,17 @@ fn sensor<'a>(config: &'a Config, name: &ProcessName) -> &'a SensorSettings {
     let mut sensors = config.sensors.iter();
     let found = sensors.find(|sensor| sensor.name == name.instance);
     found.expect("an ingest is made from a sensor")
+}
+
+/// The TLS of an ingest, if it has any.
+fn tls<'a>(config: &'a Config, name: &ProcessName) -> Option<&'a Tls> {
+    if name.role != Role::Ingest {
+        return None;
+    }
+    match &sensor(config, name).input {
+        Input::Tcp(listening) | Input::Http(listening) => listening.tls.as_ref(),
+        _ => None,
+    }
 }
 
 /// What a role takes in from outside.
