@@ -6,15 +6,13 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use device_sim::jt808::{self, Answer, Edition, LOCATION, Reader};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::pty::openpty;
 use nix::sys::termios::{
     BaudRate, ControlFlags, InputFlags, LocalFlags, OutputFlags, cfgetospeed, tcgetattr,
 };
 
 use crate::example;
 use crate::node::{DEADLINE, Node, QUIET, wait_for};
-use crate::receiver::{await_feed, await_shown, feed, refused, sentence};
+use crate::receiver::{await_feed, await_shown, feed, pseudo_terminal, refused, sentence};
 use crate::terminal::{now_s, report};
 
 /// The other side of a line.
@@ -26,14 +24,8 @@ struct Line {
 
 impl Line {
     fn new() -> Line {
-        let pair = openpty(None, None).unwrap();
-        let path = nix::unistd::ttyname(&pair.slave).unwrap();
-        fcntl(&pair.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-        // Ours is closed: only who opens the path has the line.
-        Line {
-            wire: pair.master.into(),
-            path,
-        }
+        let (wire, path) = pseudo_terminal();
+        Line { wire, path }
     }
 
     /// Plugs it in at a node's `/dev`.
