@@ -187,7 +187,6 @@ fn a_node_starts_without_a_writer_and_each_writers_end_ends_its_message() {
         .unwrap();
     await_shown(&node, "bridge-1", 3);
     assert_eq!(node.figure("bridge", FRAMES), 2.0);
-    assert_eq!(node.figure("bridge", "ringway_messages_total"), 2.0);
     assert_eq!(
         node.figure(
             "bridge",
@@ -433,7 +432,8 @@ fn answers_that_nobody_reads_are_withheld_and_counted_and_stop_nothing() {
         modem.hear();
         (modem.heard.len() >= usize::from(kept)).then_some(())
     });
-    assert_eq!(modem.heard, (1..=kept).collect::<Vec<_>>());
+    let expected: Vec<_> = (1..=kept).collect();
+    assert!(modem.heard == expected, "not the first {kept}, in order");
     modem.serial = count;
     let serial = modem.locate(&node);
     modem.await_answer(serial);

@@ -220,6 +220,10 @@ fn an_unplugged_line_is_waited_for_and_said_once() {
     std::fs::remove_file(link(&node)).unwrap();
     drop(line);
     await_feed(&node, "roof", "waiting");
+    wait_for("the first try to open it", || {
+        let why = feed(&node, "roof").why?;
+        why.contains("cannot open").then_some(())
+    });
     assert_eq!(refused(&node, "roof", "incomplete"), 1.0);
     assert_eq!(node.figure("roof", "ringway_feed_open"), 0.0);
 
