@@ -81,6 +81,16 @@ impl Tally {
         self.stats.add(metric, 1);
     }
 
+    /// A device has finished its TLS handshake.
+    pub fn established(&self) {
+        self.stats.add(IngestMetric::TlsHandshakes, 1);
+    }
+
+    /// New connections are shown a certificate that ends then.
+    pub fn certificate(&self, expires_s: u64) {
+        self.stats.set(IngestMetric::TlsExpires, expires_s);
+    }
+
     /// A feed was taken.
     pub fn feed_opened(&self) {
         self.stats.add(IngestMetric::FeedsOpened, 1);
@@ -100,16 +110,6 @@ impl Tally {
     /// Whether a feed is open.
     pub fn feed_open(&self, open: bool) {
         self.stats.set(IngestMetric::FeedOpen, open.into());
-    }
-
-    /// A device has finished its TLS handshake.
-    pub fn established(&self) {
-        self.stats.add(IngestMetric::TlsHandshakes, 1);
-    }
-
-    /// New connections are shown a certificate that ends then.
-    pub fn certificate(&self, expires_s: u64) {
-        self.stats.set(IngestMetric::TlsExpires, expires_s);
     }
 
     /// Bytes came in.

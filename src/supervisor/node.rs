@@ -89,9 +89,9 @@ struct Process {
     opened: Option<OwnedFd>,
     /// What the sensor is fed from, while it is open. Kept here, so that what is in a pipe outlives an ingest.
     feed: RefCell<Option<Feed>>,
-    feed_state: RefCell<FeedState>,
     /// What its TLS is made of, if it has any.
     certificates: RefCell<Option<Rc<Certificates>>>,
+    feed_state: RefCell<FeedState>,
     state: RefCell<ChildState>,
 }
 
@@ -187,8 +187,8 @@ impl Node {
                 page,
                 opened,
                 feed: RefCell::default(),
-                feed_state: RefCell::new(FeedState::new()),
                 certificates: RefCell::new(certificates.map(Rc::new)),
+                feed_state: RefCell::new(FeedState::new()),
                 state: RefCell::default(),
             });
         }
@@ -421,11 +421,6 @@ impl Node {
         feed.as_ref().map(Feed::try_clone).transpose()
     }
 
-    /// Changes what is known of the feed of an ingest.
-    pub fn note_feed<T>(&self, name: &ProcessName, change: impl FnOnce(&mut FeedState) -> T) -> T {
-        change(&mut self.process(name).feed_state.borrow_mut())
-    }
-
     /// What the TLS of an ingest is made of, to hand over.
     pub fn certificates(&self, name: &ProcessName) -> Option<Rc<Certificates>> {
         self.process(name).certificates.borrow().clone()
@@ -447,6 +442,11 @@ impl Node {
             }
         }
         renewed
+    }
+
+    /// Changes what is known of the feed of an ingest.
+    pub fn note_feed<T>(&self, name: &ProcessName, change: impl FnOnce(&mut FeedState) -> T) -> T {
+        change(&mut self.process(name).feed_state.borrow_mut())
     }
 
     /// The statistics pages of all processes, to read.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Command;
 
 use device_sim::jt808::{self, Answer, Edition, LOCATION, Reader};
 use nix::sys::termios::{
@@ -58,6 +59,14 @@ fn config(changes: &[(&str, &str)]) -> String {
     let mut all = vec![(PATH, "line")];
     all.extend(changes);
     format!("{QUIET}{}", example::of("serial", &all))
+}
+
+/// Waits until the line was found to be missing.
+fn await_missing(node: &Node) {
+    wait_for("the first try to open it", || {
+        let why = feed(node, "roof").why?;
+        why.contains("cannot open").then_some(())
+    });
 }
 
 /// Says sentences until the line is sound, from `second` on; returns the next one.
@@ -180,7 +189,7 @@ fn the_rate_is_found_kept_and_said() {
     // Kept over an unplugging.
     std::fs::remove_file(link(&node)).unwrap();
     drop(line);
-    await_feed(&node, "roof", "waiting");
+    await_missing(&node);
     let mut line = Line::new();
     line.plug_in(&node);
     let again = wait_for("the line to be sound again", || {
@@ -188,6 +197,20 @@ fn the_rate_is_found_kept_and_said() {
         Some(feed(&node, "roof")).filter(|feed| feed.state == "sound")
     });
     assert_eq!((again.baud, again.opened), (Some(38_400), 4));
+    let status = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        .args(["status", "--config"])
+        .arg(node.config_path())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(status.stdout).unwrap();
+    let line = shown
+        .lines()
+        .find(|line| line.starts_with("roof (serial at 38400 baud)"));
+    let line = line.unwrap_or_else(|| panic!("{shown}"));
+    assert!(
+        line.contains(" sound ") && line.contains("cannot open"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -220,10 +243,7 @@ fn an_unplugged_line_is_waited_for_and_said_once() {
     std::fs::remove_file(link(&node)).unwrap();
     drop(line);
     await_feed(&node, "roof", "waiting");
-    wait_for("the first try to open it", || {
-        let why = feed(&node, "roof").why?;
-        why.contains("cannot open").then_some(())
-    });
+    await_missing(&node);
     assert_eq!(refused(&node, "roof", "incomplete"), 1.0);
     assert_eq!(node.figure("roof", "ringway_feed_open"), 0.0);
 
