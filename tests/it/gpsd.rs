@@ -13,8 +13,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::example;
+use crate::fed::{await_feed, await_shown, feed, pseudo_terminal, sentence, track};
 use crate::node::{Node, QUIET, wait_for};
-use crate::receiver::{await_feed, await_shown, feed, pseudo_terminal, sentence, track};
 
 const BINARY: &str = "/usr/sbin/gpsd";
 

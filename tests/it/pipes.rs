@@ -14,8 +14,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 
 use crate::example;
+use crate::fed::{await_feed, await_shown, feed, refused, resident, sentence};
 use crate::node::{DEADLINE, Node, QUIET, wait_for};
-use crate::receiver::{await_feed, await_shown, feed, refused, resident, sentence};
 use crate::terminal::{now_s, report};
 
 const FRAMES: &str = "ringway_frames_published_total";

@@ -12,8 +12,8 @@ use nix::sys::termios::{
 };
 
 use crate::example;
+use crate::fed::{await_feed, await_shown, feed, pseudo_terminal, refused, sentence};
 use crate::node::{DEADLINE, Node, QUIET, wait_for};
-use crate::receiver::{await_feed, await_shown, feed, pseudo_terminal, refused, sentence};
 use crate::terminal::{now_s, report};
 
 /// The other side of a line.
@@ -181,7 +181,7 @@ fn the_rate_is_found_kept_and_said() {
     assert_eq!(node.figure("roof", unreadable), 2.0);
     wait_for("its position", || {
         speak(&mut line);
-        crate::receiver::track(&node, "roof-1")
+        crate::fed::track(&node, "roof-1")
     });
     let said = "its line is sound at 38400 baud";
     assert!(node.log().contains(said), "{}", node.log());
