@@ -130,6 +130,29 @@ fn show(report: &Report, out: &mut impl Write, colour: bool) -> io::Result<()> {
             },
         )?;
     }
+    if !report.feeds.is_empty() {
+        writeln!(
+            out,
+            "\nfeed                     state      for (s)  opened    last trouble"
+        )?;
+    }
+    for feed in &report.feeds {
+        let rate = feed.baud.map(|baud| format!(" at {baud} baud"));
+        writeln!(
+            out,
+            "{:<24} {:<9}  {:<8.0} {:<9} {}",
+            format!(
+                "{} ({}{})",
+                feed.sensor,
+                feed.input,
+                rate.unwrap_or_default()
+            ),
+            feed.state,
+            feed.since_s,
+            feed.opened,
+            feed.why.as_deref().unwrap_or("-"),
+        )?;
+    }
     writeln!(
         out,
         "\nring                     waiting of slots   frames so far"

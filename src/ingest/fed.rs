@@ -234,6 +234,8 @@ impl Fed {
             if !self.read_once(now)? {
                 return Ok(());
             }
+            // What the kernel takes of the answers makes room for those of the next read.
+            self.write_answers();
         }
         self.more = true;
         Ok(())
