@@ -4,6 +4,7 @@
 mod check;
 mod document;
 mod port;
+mod program;
 mod sensor;
 mod settings;
 mod unit;
