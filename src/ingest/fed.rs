@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use super::connection::Closed;
+use super::feed_log::{FeedLog, LOG};
 use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::Published;
@@ -34,6 +35,9 @@ pub struct Fed {
     decoding: protocol::Settings,
     buffer: Box<[u8]>,
     feed: Option<Open>,
+    /// Outlives the feed's end: a program may go on after it has closed its output.
+    log: Option<FeedLog>,
+    sensor: String,
     settled: Vec<Settled<u64>>,
 }
 
@@ -55,6 +59,7 @@ impl Fed {
         limits: Limits,
         protocol: Protocol,
         decoding: protocol::Settings,
+        sensor: String,
     ) -> Fed {
         let buffer = vec![0; READ_BYTES + protocol.message_bytes_max().max(READ_BYTES)];
         Fed {
@@ -65,6 +70,8 @@ impl Fed {
             decoding,
             buffer: buffer.into(),
             feed: None,
+            log: None,
+            sensor,
             settled: Vec::new(),
         }
     }
@@ -75,9 +82,10 @@ impl Fed {
     /// When the supervisor cannot be told, or nothing can be waited for any more.
     pub fn run(mut self) -> Result<(), IngestError> {
         self.rounds.begin()?;
-        let mut events = [EpollEvent::empty(); 2];
+        let mut events = [EpollEvent::empty(); 3];
         loop {
-            let count = self.rounds.wait(&self.epoll, &mut events, false, None)?;
+            let due_ms = self.log.as_ref().and_then(FeedLog::due_ms);
+            let count = self.rounds.wait(&self.epoll, &mut events, false, due_ms)?;
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
             while let Some(Handed::Feed(feed)) = self.rounds.next_handed() {
@@ -95,6 +103,10 @@ impl Fed {
             {
                 self.read(now)?;
             }
+            if let Some(log) = &mut self.log {
+                let readable = events[..count].iter().any(|event| event.data() == LOG);
+                log.attend(&self.epoll, readable, now_ms);
+            }
             self.rounds.hand_over();
             self.rounds
                 .report(now.monotonic_ns, u32::from(self.feed.is_some()));
@@ -103,6 +115,7 @@ impl Fed {
             }
             self.rounds.end();
         }
+        self.finish_log();
         self.rounds.hand_over();
         self.rounds.report(clock::monotonic_ns(), 0);
         self.rounds.close();
@@ -112,6 +125,10 @@ impl Fed {
     /// Takes a feed in the place of the one before.
     fn open(&mut self, feed: crate::role::Feed) -> Result<(), IngestError> {
         self.close(Closed::Displaced);
+        self.finish_log();
+        let log = feed.log;
+        let log = log.map(|log| FeedLog::open(&self.epoll, log, &self.sensor));
+        self.log = log.transpose()?;
         let input = File::from(feed.input);
         let readable = EpollEvent::new(EpollFlags::EPOLLIN, INPUT);
         self.epoll.add(&input, readable).map_err(io::Error::from)?;
@@ -124,6 +141,12 @@ impl Fed {
             sound: false,
         });
         Ok(())
+    }
+
+    fn finish_log(&mut self) {
+        if let Some(log) = self.log.take() {
+            log.finish(&self.epoll, read_at().monotonic_ns / 1_000_000);
+        }
     }
 
     fn close(&mut self, why: Closed) {

@@ -207,7 +207,8 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) | Input::Fifo { .. } => {
             let epoll = epoll()?;
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
-            Fed::new(epoll, rounds, limits, settings.protocol, decoding).run()
+            let (protocol, sensor) = (settings.protocol, settings.name);
+            Fed::new(epoll, rounds, limits, protocol, decoding, sensor).run()
         }
         Input::File { speed, .. } => Replay::new(
             File::from(input.ok_or(NO_INPUT)?),
