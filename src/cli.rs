@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::role::exit;
+use crate::supervisor::launcher::Launch;
 
 /// Where the configuration is looked for.
 const CONFIG_PATH: &str = "/etc/ringway/ringway.toml";
@@ -76,6 +77,9 @@ pub enum Verb {
     /// Be a child of a running node (not for people)
     #[command(hide = true)]
     Role,
+    /// Become the program of a sensor (not for people)
+    #[command(hide = true)]
+    Launch(Launch),
 }
 
 /// Reads the command line.
@@ -121,5 +125,6 @@ pub fn carry_out(verb: Verb) -> i32 {
             exit::OK
         }
         Verb::Role => crate::supervisor::child_main(),
+        Verb::Launch(launch) => launch.run(),
     }
 }

@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
-use super::report::{ProcessReport, Report, RingReport, figures};
+use super::report::{ProcessReport, ProgramReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
 use crate::config::{Config, Input, SensorSettings};
 use crate::ring::{AttachError, RingFds, RingOwner};
@@ -79,6 +79,8 @@ struct Process {
     opened: Option<OwnedFd>,
     /// What the sensor is fed from, while it is open. Kept here, so that what is in a pipe outlives an ingest.
     feed: RefCell<Option<Feed>>,
+    /// The program that feeds the sensor.
+    program: RefCell<Option<ProgramReport>>,
     state: RefCell<ChildState>,
 }
 
@@ -170,6 +172,7 @@ impl Node {
                 page,
                 opened,
                 feed: RefCell::default(),
+                program: RefCell::default(),
                 state: RefCell::default(),
             });
         }
@@ -387,6 +390,17 @@ impl Node {
         feed.as_ref().map(Feed::try_clone).transpose()
     }
 
+    /// Changes what is known of the program that feeds a sensor.
+    pub fn note_program(&self, name: &ProcessName, change: impl FnOnce(&mut ProgramReport)) {
+        let mut program = self.process(name).program.borrow_mut();
+        change(program.get_or_insert_with(|| ProgramReport::of(&name.instance)));
+    }
+
+    /// Counts that a program is started again.
+    pub fn count_program_restart(&self) {
+        self.stats.add(SupervisorMetric::ProgramRestarts, 1);
+    }
+
     /// The statistics pages of all processes, to read.
     pub fn pages(&self) -> std::io::Result<Vec<OwnedFd>> {
         let children = self.processes.iter().map(|process| &process.page);
@@ -521,6 +535,8 @@ impl Node {
                 slots: ring.plan.geometry.slots,
             }
         });
+        let programs = self.processes.iter();
+        let programs = programs.filter_map(|process| process.program.borrow().clone());
         let state = match (self.draining.get(), self.ready_after.get()) {
             (true, _) => "draining",
             (_, None) => "starting",
@@ -535,6 +551,7 @@ impl Node {
             start_to_ready_ms: self.ready_after.get().map(|time| time.as_secs_f64() * 1e3),
             listeners: self.listeners.clone(),
             rings: rings.collect(),
+            programs: programs.collect(),
             processes,
         }
     }

@@ -14,14 +14,31 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// How often a feed failed lately, and which of its variants is tried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reopen {
+    pause_max: Duration,
     failures: u32,
     sound: bool,
     variant: usize,
 }
 
+impl Default for Reopen {
+    fn default() -> Reopen {
+        Reopen::up_to(PAUSE_MAX)
+    }
+}
+
 impl Reopen {
+    /// With a longest pause of its own.
+    pub fn up_to(pause_max: Duration) -> Reopen {
+        Reopen {
+            pause_max,
+            failures: 0,
+            sound: false,
+            variant: 0,
+        }
+    }
+
     /// Which variant to open, of so many: the rates of a serial line.
     pub fn variant(&self, variants: usize) -> usize {
         self.variant % variants.max(1)
@@ -51,7 +68,7 @@ impl Reopen {
     pub fn failed(&mut self) -> Duration {
         let pause = PAUSE_MIN * 2u32.pow(self.failures.min(8));
         self.failures = self.failures.saturating_add(1);
-        pause.min(PAUSE_MAX)
+        pause.min(self.pause_max)
     }
 
     /// How often it failed in a row.
@@ -72,6 +89,13 @@ mod tests {
         reopen.sound();
         assert_eq!(reopen.ended(FeedEnd::Closed), Duration::ZERO);
         assert_eq!(reopen.ended(FeedEnd::Closed), PAUSE_MIN);
+    }
+
+    #[test]
+    fn a_longest_pause_of_ones_own_is_kept() {
+        let mut reopen = Reopen::up_to(Duration::from_secs(30));
+        let pauses: Vec<_> = (0..9).map(|_| reopen.failed().as_millis()).collect();
+        assert_eq!(pauses[5..], [8_000, 16_000, 30_000, 30_000]);
     }
 
     #[test]
