@@ -14,6 +14,7 @@ mod dispatcher;
 mod documents;
 mod drive;
 mod example;
+mod exec;
 mod exposition;
 mod fail_points;
 mod fuzz_corpus;
