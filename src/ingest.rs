@@ -1,5 +1,6 @@
 //! The ingest process: one sensor's bytes in, frames out, answers back.
 
+mod capture;
 mod connection;
 mod connections;
 mod datagrams;
@@ -17,6 +18,7 @@ mod session;
 mod silence;
 mod tally;
 mod tcp;
+mod tls;
 mod trace_id;
 mod udp;
 mod wake;

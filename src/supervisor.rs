@@ -1,6 +1,8 @@
 //! The supervisor: owns every shared object, starts, watches and ends the children, and never reads a byte of a
 //! device. It leaves what to restart when and what to stop first to `restart` and `shutdown`, which are pure.
 
+mod captures;
+mod certificates;
 mod child;
 pub mod control;
 mod feed;
@@ -10,6 +12,7 @@ mod node;
 mod plan;
 mod reopen;
 pub mod report;
+pub mod request;
 mod restart;
 mod shutdown;
 mod state_dir;
@@ -94,8 +97,8 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
     let began = Instant::now();
     let mut signals = Signals::new().map_err(NodeError::Signals)?;
     let node = Rc::new(Node::open(config)?);
-    let mut control = control::serve(Rc::clone(&node))?;
     let (tell, mut news) = mpsc::channel(NEWS_MAX);
+    let mut control = control::serve(Rc::clone(&node), tell.clone())?;
     let mut children = Vec::new();
     for name in node.processes() {
         // The classifier needs the device states of the last run, which the uplink reads from the journal.
@@ -119,7 +122,11 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
     let mut states_awaited = true;
     loop {
         tokio::select! {
-            _ = beat.tick() => node.beat(),
+            _ = beat.tick() => {
+                node.beat();
+                let changed = node.captures().beat(std::time::Instant::now());
+                changed.iter().for_each(|sensor| hand_capture(&mut children, sensor));
+            }
             () = &mut states_due, if states_awaited => {
                 states_awaited = false;
                 if release_classifier(&mut children) {
@@ -133,7 +140,13 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
                     break;
                 }
                 Ask::Report => info!("{}", serde_json::to_string(&node.report()).expect("a report is plain data")),
-                Ask::Reload => warn!("cannot reload: restart to use a changed configuration"),
+                Ask::Reload => {
+                    for name in node.renew_certificates() {
+                        let children = children.iter_mut().filter(|child| child.name == name);
+                        children.for_each(|child| child.hand(Part::Certificates));
+                    }
+                    warn!("cannot reload: restart to use a changed configuration");
+                }
             },
             _ = &mut control => unreachable!("the control socket is served for ever"),
         }
@@ -196,6 +209,7 @@ fn hear(
                 );
             }
         }
+        News::Capture { sensor } => hand_capture(children, &sensor),
         News::Snapshot(states) => node.keep_snapshot(states),
         News::Replaced { ring, reaped } => match reaped {
             End::Producer => hand_on(node, children, ring),
@@ -220,6 +234,15 @@ fn hear(
         }
         News::Ended { .. } => {}
     }
+}
+
+/// Tells the ingest of a sensor where to record.
+fn hand_capture(children: &mut [Child], sensor: &str) {
+    let ingests = children
+        .iter_mut()
+        .filter(|child| child.name.role == Role::Ingest);
+    let ingests = ingests.filter(|child| child.name.instance == sensor);
+    ingests.for_each(|child| child.hand(Part::Capture));
 }
 
 /// Lets the classifier start if it still waits; whether it did.

@@ -5,13 +5,15 @@
 //! ones close it.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use nix::sys::epoll::EpollFlags;
 
 use super::offence::{Source, Standing};
 use super::session::Session;
 use super::silence::Mark;
+use super::tls::{self, Failure, Tls};
+use crate::frame::DeviceId;
 
 /// Bytes of answers that a device may leave unread before it is closed.
 const UNREAD_ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -34,8 +36,26 @@ pub enum Closed {
     Refused,
     /// Another one took its place.
     Displaced,
+    /// TLS with it came to nothing.
+    Tls(Failure),
     /// This process ends.
     Drain,
+}
+
+impl Closed {
+    /// The name in metrics and recordings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Closed::Peer => "peer",
+            Closed::Idle => "idle",
+            Closed::Errors => "errors",
+            Closed::Unread => "unread",
+            Closed::Refused => "refused",
+            Closed::Displaced => "displaced",
+            Closed::Tls(_) => "tls",
+            Closed::Drain => "drain",
+        }
+    }
 }
 
 /// What a read gave.
@@ -45,16 +65,22 @@ pub enum Got {
     Bytes(usize),
     /// None now.
     Nothing,
+    /// None; but from now on it talks TLS.
+    Established,
     /// The device will send no more.
     End,
     /// The connection is broken.
     Broken,
+    /// TLS with the device came to nothing.
+    Failed(Failure),
 }
 
 /// One device's connection.
 #[derive(Debug)]
 pub struct Connection {
     socket: TcpStream,
+    /// What its bytes go through, if not as they are.
+    tls: Option<Box<Tls>>,
     /// What its bytes mean, and the start of a message that is not complete.
     pub session: Session,
     /// Messages published whose answer is held back.
@@ -88,6 +114,7 @@ impl Connection {
     /// What the kernel says.
     pub fn new(
         socket: TcpStream,
+        tls: Option<Tls>,
         session: Session,
         source: Source,
         standing: Standing,
@@ -98,6 +125,7 @@ impl Connection {
         socket.set_nodelay(true)?;
         Ok(Connection {
             socket,
+            tls: tls.map(Box::new),
             session,
             awaiting: 0,
             heard_ms: now_ms,
@@ -136,6 +164,9 @@ impl Connection {
 
     /// Reads what it has, into `buffer`.
     pub fn read(&mut self, buffer: &mut [u8]) -> Got {
+        if let Some(tls) = &mut self.tls {
+            return tls.read(&mut self.socket, buffer);
+        }
         match self.socket.read(buffer) {
             Ok(0) => Got::End,
             Ok(bytes) => Got::Bytes(bytes),
@@ -146,6 +177,28 @@ impl Connection {
         }
     }
 
+    /// Whether it has bytes that its socket does not tell of.
+    pub fn holds(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.holds())
+    }
+
+    /// Whether it cannot have said anything yet.
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// Whether it may report for this device.
+    pub fn may_report_for(&self, device: &DeviceId) -> bool {
+        self.tls
+            .as_ref()
+            .is_none_or(|tls| tls.may_report_for(device))
+    }
+
+    /// Where the device is, as far as the kernel still knows.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.socket.peer_addr().ok()
+    }
+
     /// The device will send no more.
     pub fn end(&mut self) {
         self.ended = true;
@@ -153,7 +206,7 @@ impl Connection {
 
     /// Whether all is said: the device sends no more and is owed no answer.
     pub fn is_over(&self) -> bool {
-        self.ended && self.awaiting == 0 && self.unread.is_empty()
+        self.ended && self.awaiting == 0 && self.unread.is_empty() && !self.tls_wants_write()
     }
 
     /// Why it is to be closed because of the time that has passed, if it is.
@@ -163,8 +216,23 @@ impl Connection {
             return Some(Closed::Unread);
         }
         // A device that waits for us is not idle.
-        let waits = self.awaiting > 0 || matches!(self.standing, Standing::Delayed { .. });
+        let delayed = matches!(self.standing, Standing::Delayed { .. });
+        let waits = self.awaiting > 0 || delayed;
+        let greets = self.is_handshaking() && !delayed;
+        if greets && now_ms >= self.heard_ms + tls::HANDSHAKE_MS_MAX {
+            return Some(Closed::Tls(Failure::Late));
+        }
         (!waits && now_ms >= self.heard_ms + idle_ms).then_some(Closed::Idle)
+    }
+
+    /// Whether TLS has something to say by itself, for the first time since the last [`Connection::write`].
+    pub fn queue_tls(&mut self) -> bool {
+        self.tls_wants_write() && !std::mem::replace(&mut self.dirty, true)
+    }
+
+    /// Whether TLS has something to say by itself.
+    pub fn tls_wants_write(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
     /// Queues an answer; whether it is the first since the last [`Connection::write`].
@@ -185,8 +253,13 @@ impl Connection {
     /// Why it is to be closed.
     pub fn write(&mut self, now_ms: u64) -> Result<(), Closed> {
         self.dirty = false;
-        while self.sent < self.unread.len() {
-            match self.socket.write(&self.unread[self.sent..]) {
+        while self.sent < self.unread.len() || self.tls_wants_write() {
+            let left = &self.unread[self.sent..];
+            let written = match &mut self.tls {
+                Some(tls) => tls.write(&mut self.socket, left),
+                None => self.socket.write(left),
+            };
+            match written {
                 Ok(bytes) => self.sent += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -206,5 +279,13 @@ impl Connection {
         self.sent = 0;
         self.blocked_ms = None;
         Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.close(&mut self.socket);
+        }
     }
 }

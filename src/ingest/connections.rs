@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
@@ -13,6 +13,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use super::connection::{Closed, Connection, Got};
 use super::offence::{Offenders, Source, Standing};
 use super::session::Session;
+use super::tls::Acceptor;
 
 /// Connections accepted in one go, so that a storm of them does not keep known devices waiting.
 const ACCEPTS_MAX: u32 = 64;
@@ -60,6 +61,8 @@ pub struct Connections {
     dirty: Vec<Key>,
     swept_ms: u64,
     offenders: Offenders,
+    /// What new connections get TLS from, if they do.
+    pub tls: Option<Acceptor>,
     /// Connections that are not read yet, by when they will be.
     delayed: BTreeSet<(u64, u64)>,
 }
@@ -105,6 +108,7 @@ impl Connections {
             dirty: Vec::new(),
             swept_ms: 0,
             offenders: Offenders::default(),
+            tls: None,
             delayed: BTreeSet::new(),
         })
     }
@@ -129,11 +133,16 @@ impl Connections {
         }
     }
 
-    /// Accepts what waits, within the limits; returns how many. `session` makes the session of each.
+    /// Accepts what waits, within the limits; returns how many. `session` makes the session of each; `opened` hears of it.
     ///
     /// # Errors
     /// When the listening socket is not usable any more.
-    pub fn accept(&mut self, now_ms: u64, session: impl Fn() -> Session) -> io::Result<Accepted> {
+    pub fn accept(
+        &mut self,
+        now_ms: u64,
+        session: impl Fn() -> Session,
+        opened: impl Fn(Key, SocketAddr),
+    ) -> io::Result<Accepted> {
         let mut accepted = Accepted::default();
         for _ in 0..ACCEPTS_MAX {
             if self.open >= self.connections_max {
@@ -147,9 +156,14 @@ impl Connections {
                     let delayed = matches!(standing, Standing::Delayed { .. });
                     accepted.all += 1;
                     accepted.delayed += u32::from(delayed);
-                    let made = Connection::new(socket, session(), source, standing, now_ms);
+                    let tls = self.tls.as_ref().map(Acceptor::accept).transpose();
+                    let made = tls.and_then(|tls| {
+                        Connection::new(socket, tls, session(), source, standing, now_ms)
+                    });
                     // A connection that broke before it was registered is not worth a word.
-                    let _ = made.and_then(|connection| self.insert(connection));
+                    if let Ok(key) = made.and_then(|connection| self.insert(connection)) {
+                        opened(key, address);
+                    }
                 }
                 Err(error) => match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
                     Errno::EAGAIN => break,
@@ -196,8 +210,19 @@ impl Connections {
 
     /// Reads what a connection has, into `buffer`.
     pub fn read(&mut self, key: Key, buffer: &mut [u8]) -> Got {
-        self.get(key)
-            .map_or(Got::Nothing, |connection| connection.read(buffer))
+        let Some(connection) = self.get(key) else {
+            return Got::Nothing;
+        };
+        let got = connection.read(buffer);
+        if connection.queue_tls() {
+            self.dirty.push(key);
+        }
+        got
+    }
+
+    /// Whether TLS of a connection has something to say by itself.
+    pub fn owes_tls(&mut self, key: Key) -> bool {
+        self.get(key).is_some_and(|c| c.tls_wants_write())
     }
 
     /// A connection sent a sound message: what else comes from there can be trusted a little.
@@ -272,13 +297,13 @@ impl Connections {
     pub fn flush(
         &mut self,
         now_ms: u64,
-        mut closed: impl FnMut(Closed),
+        mut closed: impl FnMut(Key, Closed),
         mut resumed: impl FnMut(Key),
     ) {
         while let Some(key) = self.dirty.pop() {
             let was_read = self.get(key).is_some_and(|c| c.readable());
             if let Some(reason) = self.write(key, now_ms) {
-                closed(reason);
+                closed(key, reason);
             } else if !was_read && self.get(key).is_some_and(|c| c.readable()) {
                 resumed(key);
             }
@@ -332,7 +357,7 @@ impl Connections {
     }
 
     /// Closes who was silent or left answers unread for too long; looks at all at most once a second.
-    pub fn sweep(&mut self, now_ms: u64, mut closed: impl FnMut(Closed)) {
+    pub fn sweep(&mut self, now_ms: u64, mut closed: impl FnMut(Key, Closed)) {
         if now_ms < self.swept_ms + 1_000 {
             return;
         }
@@ -343,11 +368,12 @@ impl Connections {
             let Some(reason) = connection.and_then(|c| c.overdue(now_ms, self.idle_ms)) else {
                 continue;
             };
-            self.close(Key {
+            let key = Key {
                 index: index as u32,
                 generation: slot.generation,
-            });
-            closed(reason);
+            };
+            self.close(key);
+            closed(key, reason);
         }
     }
 
@@ -362,7 +388,7 @@ impl Connections {
             .collect()
     }
 
-    fn insert(&mut self, mut connection: Connection) -> io::Result<()> {
+    fn insert(&mut self, mut connection: Connection) -> io::Result<Key> {
         let index = self.vacant.pop().unwrap_or(self.slots.len() as u32);
         if index as usize == self.slots.len() {
             self.slots.push(Slot {
@@ -386,7 +412,7 @@ impl Connections {
         }
         slot.connection = Some(Box::new(connection));
         self.open += 1;
-        Ok(())
+        Ok(key)
     }
 }
 
@@ -421,7 +447,7 @@ mod tests {
         setsockopt(&device, sockopt::RcvBuf, &4096).unwrap();
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
         let mut connections = Connections::new(epoll, listener, 10, 1_000_000).unwrap();
-        while connections.accept(0, session).unwrap().all == 0 {
+        while connections.accept(0, session, |_, _| ()).unwrap().all == 0 {
             std::thread::yield_now();
         }
         let key = connections.keys()[0];
@@ -433,12 +459,12 @@ mod tests {
         let (mut connections, key, _device) = deaf_device();
         while connections.get(key).unwrap().readable() {
             connections.answer(key, vec![0x7e; 1000]);
-            connections.flush(5, |why| panic!("closed: {why:?}"), |_| {});
+            connections.flush(5, |_, why| panic!("closed: {why:?}"), |_| {});
         }
         let mut closed = Vec::new();
-        connections.sweep(30_004, |why| closed.push(why));
+        connections.sweep(30_004, |_, why| closed.push(why));
         assert_eq!(closed, []);
-        connections.sweep(31_004, |why| closed.push(why));
+        connections.sweep(31_004, |_, why| closed.push(why));
         assert_eq!((closed, connections.open()), (vec![Closed::Unread], 0));
     }
 
@@ -447,7 +473,7 @@ mod tests {
     #[test]
     fn a_device_that_reads_before_its_next_answer_is_gone_on_with() {
         let (mut connections, key, mut device) = deaf_device();
-        let closed = |why| panic!("closed: {why:?}");
+        let closed = |_: Key, why| panic!("closed: {why:?}");
         while connections.get(key).unwrap().readable() {
             connections.answer(key, vec![0x7e; 1000]);
             connections.flush(5, closed, |_| panic!("it was read all the time"));
@@ -469,7 +495,7 @@ mod tests {
         let mut closed = Vec::new();
         for _ in 0..10_000 {
             connections.answer(key, vec![0x7e; 1000]);
-            connections.flush(5, |why| closed.push(why), |_| {});
+            connections.flush(5, |_, why| closed.push(why), |_| {});
         }
         assert_eq!(closed, [Closed::Unread]);
         assert!(connections.get(key).is_none());
@@ -489,7 +515,7 @@ mod tests {
         connections.close(key);
         let address = connections.listener.local_addr().unwrap();
         let _other = TcpStream::connect(address).unwrap();
-        while connections.accept(0, session).unwrap().all == 0 {
+        while connections.accept(0, session, |_, _| ()).unwrap().all == 0 {
             std::thread::yield_now();
         }
         assert!(connections.get(key).is_none());

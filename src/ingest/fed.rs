@@ -180,10 +180,8 @@ impl Fed {
         let mut answered = false;
         for Settled { to, answer, ending } in settled.drain(..) {
             let here = self.feed.as_ref().is_some_and(|open| open.number == to);
-            if self.rounds.settled(ending, here) {
-                self.answer(to, &answer);
-                answered = true;
-            }
+            answered |= self.rounds.settled(ending, here);
+            self.answer(to, &answer);
         }
         self.settled = settled;
         answered
@@ -259,7 +257,7 @@ impl Fed {
     fn published(&mut self, to: u64, published: Published) {
         match published {
             Published::Unanswered | Published::Awaiting => {}
-            Published::Answer(answer) => self.answer(to, &answer),
+            Published::Answer(answer) | Published::Refused(answer) => self.answer(to, &answer),
         }
     }
 

@@ -41,6 +41,7 @@ fn settings() -> SensorSettings {
             listen: String::new(),
             connections_max: 100,
             idle_ms: 60_000,
+            tls: None,
         }),
         protocol: Protocol::Jt808,
         device: None,
@@ -607,6 +608,7 @@ fn further_connections_wait_until_one_ends() {
         listen: String::new(),
         connections_max: 2,
         idle_ms: 60_000,
+        tls: None,
     });
     let running = site.start(settings);
     let first = site.connect();
@@ -629,6 +631,7 @@ fn who_says_nothing_is_closed() {
         listen: String::new(),
         connections_max: 10,
         idle_ms: 50,
+        tls: None,
     });
     let running = site.start(settings);
     let mut device = site.connect();
@@ -673,6 +676,7 @@ fn the_last_moment_of_a_receiver_whose_connection_ends_in_any_way_is_taken() {
         listen: String::new(),
         connections_max: 10,
         idle_ms: 60_000,
+        tls: None,
     })));
     let mut rude = site.connect();
     rude.write_all(rmc(1).as_bytes()).unwrap();
@@ -703,6 +707,7 @@ fn the_last_moment_of_a_receiver_that_falls_silent_is_not_held_back() {
         listen: String::new(),
         connections_max: 10,
         idle_ms: 60_000,
+        tls: None,
     })));
     let mut device = site.connect();
     for second in [1, 2] {

@@ -1,4 +1,5 @@
-//! The control socket: who runs the node, or root, may ask it how it does. One request a connection, one answer.
+//! The control socket: who runs the node, or root, may ask it how it does, or to record a sensor. One request a
+//! connection, one answer in JSON.
 
 use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
@@ -6,25 +7,24 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::child::News;
 use super::node::{Node, NodeError};
+use super::request::{REQUEST_BYTES_MAX, Request};
 
 /// Name of the socket in the state directory.
 pub const SOCKET_NAME: &str = "control.sock";
-/// Asks for a report.
-pub const REQUEST_STATUS: &[u8] = b"status\n";
-/// Most bytes of a request.
-const REQUEST_BYTES_MAX: usize = 64;
 /// How long a client may take.
 const CLIENT_WAIT: Duration = Duration::from_secs(2);
 /// Clients at a time: each is served at once, so more than one waits only by accident.
 const CLIENTS_MAX: usize = 8;
 
 /// Serves until the task is dropped.
-pub fn serve(node: Rc<Node>) -> Result<JoinHandle<()>, NodeError> {
+pub fn serve(node: Rc<Node>, tell: mpsc::Sender<News>) -> Result<JoinHandle<()>, NodeError> {
     let path = node.config().state_dir.join(SOCKET_NAME);
     let open = || {
         // What is left of a run that was killed; the lock says that nobody uses it.
@@ -43,12 +43,12 @@ pub fn serve(node: Rc<Node>) -> Result<JoinHandle<()>, NodeError> {
                 tokio::time::sleep(CLIENT_WAIT).await;
                 continue;
             };
-            let node = Rc::clone(&node);
+            let (node, tell) = (Rc::clone(&node), tell.clone());
             tokio::task::spawn_local(async move {
                 let Ok(_permit) = permit.try_acquire() else {
                     return;
                 };
-                match timeout(CLIENT_WAIT, answer(&node, stream)).await {
+                match timeout(CLIENT_WAIT, answer(&node, &tell, stream)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(cause)) => debug!("control client: {cause}"),
                     Err(_) => debug!("control client: too slow"),
@@ -58,17 +58,50 @@ pub fn serve(node: Rc<Node>) -> Result<JoinHandle<()>, NodeError> {
     }))
 }
 
-async fn answer(node: &Node, mut stream: UnixStream) -> std::io::Result<()> {
+async fn answer(
+    node: &Node,
+    tell: &mpsc::Sender<News>,
+    mut stream: UnixStream,
+) -> std::io::Result<()> {
     let peer = stream.peer_cred()?.uid();
     if peer != 0 && peer != nix::unistd::geteuid().as_raw() {
         warn!("control socket: user {peer} was refused");
         return Ok(());
     }
-    let mut request = [0; REQUEST_BYTES_MAX];
-    let read = stream.read(&mut request).await?;
-    if &request[..read] != REQUEST_STATUS {
-        return stream.write_all(b"{\"error\":\"unknown request\"}\n").await;
+    let mut line = [0; REQUEST_BYTES_MAX];
+    let mut length = 0;
+    while length < line.len() && !line[..length].ends_with(b"\n") {
+        match stream.read(&mut line[length..]).await? {
+            0 => break,
+            bytes => length += bytes,
+        }
     }
-    let report = serde_json::to_vec(&node.report()).expect("a report is plain data");
-    stream.write_all(&report).await
+    let request = Request::parse(&String::from_utf8_lossy(&line[..length]));
+    let told = match request {
+        Ok(Request::Status) => serde_json::to_vec(&node.report()).expect("a report is plain data"),
+        Ok(Request::Record { sensor, on, lasts }) => {
+            let said = record(node, &sensor, on, lasts);
+            // The supervisor may be past listening.
+            let _ = tell.send(News::Capture { sensor }).await;
+            said.unwrap_or_else(wrong)
+        }
+        Err(why) => wrong(why),
+    };
+    stream.write_all(&told).await
+}
+
+/// Switches a recording and says where it is; `null` if there was none to end.
+fn record(node: &Node, sensor: &str, on: bool, lasts: Option<Duration>) -> Result<Vec<u8>, String> {
+    let mut captures = node.captures();
+    let file = match on {
+        true => captures.start(sensor, lasts).map(Some),
+        false => captures.stop(sensor),
+    };
+    let file = file.map_err(|cause| cause.to_string())?;
+    let file = file.map(|path| path.display().to_string());
+    Ok(format!("{}\n", serde_json::json!({ "file": file })).into_bytes())
+}
+
+fn wrong(why: String) -> Vec<u8> {
+    format!("{}\n", serde_json::json!({ "error": why })).into_bytes()
 }

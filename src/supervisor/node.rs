@@ -1,20 +1,26 @@
 //! What the supervisor owns on behalf of everybody: sockets, files, rings, the state table, statistics pages. A child
 //! may die and start again on the same objects.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::captures::Captures;
+use super::certificates::{self, ReadError};
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
 use super::report::{ProcessReport, ProgramReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
-use crate::config::{Config, Input, SensorSettings};
+use crate::config::{Config, Input, SensorSettings, Tls};
 use crate::ring::{AttachError, RingFds, RingOwner};
-use crate::role::{Assignment, Duty, End, Feed, Purpose, RingAssignment, Role, States, exit};
+use crate::role::{
+    Assignment, Certificates, Duty, End, Feed, Purpose, Recording, RingAssignment, Role, States,
+    exit,
+};
 use crate::stats::{self, Stats, SupervisorMetric};
 use crate::sys::{clock, region};
 use crate::table;
@@ -31,6 +37,9 @@ pub enum NodeError {
     /// A port or file is not.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Certificates are not.
+    #[error("{0}: {1}")]
+    Certificates(ProcessName, #[source] ReadError),
     /// Shared memory is not.
     #[error("cannot make shared memory: {0}")]
     Memory(#[source] std::io::Error),
@@ -49,7 +58,7 @@ impl NodeError {
             NodeError::Open(OpenError::Listen { .. }) => exit::UNAVAILABLE,
             NodeError::StateDir(StateDirError::Taken(_)) => exit::UNAVAILABLE,
             NodeError::Open(OpenError::File { .. }) | NodeError::StateDir(_) => exit::IO,
-            NodeError::Control(..) => exit::IO,
+            NodeError::Control(..) | NodeError::Certificates(..) => exit::IO,
             NodeError::Signals(_) | NodeError::Memory(_) | NodeError::Ring(_) => exit::SOFTWARE,
         }
     }
@@ -81,6 +90,8 @@ struct Process {
     feed: RefCell<Option<Feed>>,
     /// The program that feeds the sensor.
     program: RefCell<Option<ProgramReport>>,
+    /// What its TLS is made of, if it has any.
+    certificates: RefCell<Option<Rc<Certificates>>>,
     state: RefCell<ChildState>,
 }
 
@@ -151,6 +162,7 @@ pub struct Node {
     roads: Option<OwnedFd>,
     listeners: BTreeMap<String, String>,
     snapshot: RefCell<Snapshot>,
+    captures: RefCell<Captures>,
     ready_after: Cell<Option<Duration>>,
     draining: Cell<bool>,
 }
@@ -166,6 +178,9 @@ impl Node {
         let mut processes = Vec::new();
         for name in plan::processes(&config) {
             let opened = open_input(&config, &name, &mut listeners)?;
+            let certificates = tls(&config, &name).map(certificates::read).transpose();
+            let certificates =
+                certificates.map_err(|cause| NodeError::Certificates(name.clone(), cause))?;
             let page = stats::create().map_err(NodeError::Memory)?;
             processes.push(Process {
                 name,
@@ -173,6 +188,7 @@ impl Node {
                 opened,
                 feed: RefCell::default(),
                 program: RefCell::default(),
+                certificates: RefCell::new(certificates.map(Rc::new)),
                 state: RefCell::default(),
             });
         }
@@ -195,6 +211,8 @@ impl Node {
         let stats = Stats::attach(page.as_fd(), "supervisor", clock::wall_ms())
             .map_err(NodeError::Memory)?;
         let table = table::create(config.devices_max).map_err(NodeError::Memory)?;
+        let mut captures = Captures::new(&config);
+        captures.begin();
         Ok(Node {
             config,
             began,
@@ -207,6 +225,7 @@ impl Node {
             roads,
             listeners,
             snapshot: RefCell::new(Snapshot::Awaited),
+            captures: RefCell::new(captures),
             ready_after: Cell::new(None),
             draining: Cell::new(false),
         })
@@ -312,6 +331,7 @@ impl Node {
                 rules: config.rules.clone(),
                 fences: config.fences.clone(),
                 trace_one_in: config.trace.one_in,
+                ranks: config.sensors.iter().map(|sensor| sensor.rank).collect(),
             },
             Role::Dispatcher => {
                 if let Some(roads) = &self.roads {
@@ -372,6 +392,17 @@ impl Node {
         .collect()
     }
 
+    /// The recordings.
+    pub fn captures(&self) -> RefMut<'_, Captures> {
+        self.captures.borrow_mut()
+    }
+
+    /// What an ingest is to record in, to hand over.
+    pub fn recording(&self, name: &ProcessName) -> std::io::Result<Option<Recording>> {
+        let life = self.process(name).state.borrow().restarts;
+        self.captures.borrow().recording(&name.instance, life)
+    }
+
     /// The sensors that are fed, with the process of each.
     pub fn fed(&self) -> impl Iterator<Item = (&ProcessName, &SensorSettings)> {
         let ingests = self.processes().filter(|name| name.role == Role::Ingest);
@@ -399,6 +430,29 @@ impl Node {
     /// Counts that a program is started again.
     pub fn count_program_restart(&self) {
         self.stats.add(SupervisorMetric::ProgramRestarts, 1);
+    }
+
+    /// What the TLS of an ingest is made of, to hand over.
+    pub fn certificates(&self, name: &ProcessName) -> Option<Rc<Certificates>> {
+        self.process(name).certificates.borrow().clone()
+    }
+
+    /// Reads the certificates of all sensors anew; returns whose are to be handed over. Those that are no good change
+    /// nothing.
+    pub fn renew_certificates(&self) -> Vec<ProcessName> {
+        let mut renewed = Vec::new();
+        for process in &self.processes {
+            let name = &process.name;
+            match tls(&self.config, name).map(certificates::read) {
+                None => {}
+                Some(Ok(certificates)) => {
+                    process.certificates.replace(Some(Rc::new(certificates)));
+                    renewed.push(name.clone());
+                }
+                Some(Err(cause)) => error!("{name} goes on with its old certificates: {cause}"),
+            }
+        }
+        renewed
     }
 
     /// The statistics pages of all processes, to read.
@@ -552,6 +606,7 @@ impl Node {
             listeners: self.listeners.clone(),
             rings: rings.collect(),
             programs: programs.collect(),
+            captures: self.captures.borrow().report(),
             processes,
         }
     }
@@ -562,6 +617,17 @@ fn sensor<'a>(config: &'a Config, name: &ProcessName) -> &'a SensorSettings {
     let mut sensors = config.sensors.iter();
     let found = sensors.find(|sensor| sensor.name == name.instance);
     found.expect("an ingest is made from a sensor")
+}
+
+/// The TLS of an ingest, if it has any.
+fn tls<'a>(config: &'a Config, name: &ProcessName) -> Option<&'a Tls> {
+    if name.role != Role::Ingest {
+        return None;
+    }
+    match &sensor(config, name).input {
+        Input::Tcp(listening) | Input::Http(listening) => listening.tls.as_ref(),
+        _ => None,
+    }
 }
 
 /// What a role takes in from outside.

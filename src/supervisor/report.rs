@@ -28,6 +28,9 @@ pub struct Report {
     /// The programs of `exec` sensors.
     #[serde(default)]
     pub programs: Vec<ProgramReport>,
+    /// The recordings.
+    #[serde(default)]
+    pub captures: Vec<CaptureReport>,
 }
 
 /// One program.
@@ -43,6 +46,21 @@ pub struct ProgramReport {
     pub restarts: u32,
     /// How it ended the last time.
     pub last_exit: Option<String>,
+}
+
+/// One sensor's recording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CaptureReport {
+    /// The sensor.
+    pub sensor: String,
+    /// The file that it is recorded in, while it is.
+    pub file: Option<String>,
+    /// Bytes of that file.
+    pub bytes: u64,
+    /// Seconds until the recording ends by itself, if it does.
+    pub left_s: Option<f64>,
+    /// Why it is not recorded although it was wished.
+    pub stopped: Option<String>,
 }
 
 /// One child.

@@ -105,6 +105,7 @@ fn who_waits_is_not_idle() {
         listen: String::new(),
         connections_max: 10,
         idle_ms: 300,
+        tls: None,
     });
     let running = site.start(settings);
     offend(&site, &mut site.connect());
