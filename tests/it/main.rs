@@ -24,6 +24,7 @@ mod node;
 mod observe;
 mod owed;
 mod page;
+mod plugins;
 mod recording;
 mod replay;
 mod rubbish;
