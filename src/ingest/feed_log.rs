@@ -13,7 +13,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use super::log_lines::LogLines;
 
 /// Token of the log in the epoll set of its feed.
-pub const LOG: u64 = 1;
+pub const LOG: u64 = 2;
 
 /// Bytes of one piece.
 const PIECE_BYTES: usize = 4096;

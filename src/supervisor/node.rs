@@ -11,6 +11,7 @@ use tracing::{error, info};
 
 use super::captures::Captures;
 use super::certificates::{self, ReadError};
+use super::feed::FeedState;
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
 use super::report::{ProcessReport, ProgramReport, Report, RingReport, figures};
@@ -92,6 +93,7 @@ struct Process {
     program: RefCell<Option<ProgramReport>>,
     /// What its TLS is made of, if it has any.
     certificates: RefCell<Option<Rc<Certificates>>>,
+    feed_state: RefCell<FeedState>,
     state: RefCell<ChildState>,
 }
 
@@ -189,6 +191,7 @@ impl Node {
                 feed: RefCell::default(),
                 program: RefCell::default(),
                 certificates: RefCell::new(certificates.map(Rc::new)),
+                feed_state: RefCell::new(FeedState::new()),
                 state: RefCell::default(),
             });
         }
@@ -326,7 +329,7 @@ impl Node {
             fds.push(opened.try_clone()?);
         }
         let duty = match name.role {
-            Role::Ingest => Duty::Ingest(sensor(config, name).clone()),
+            Role::Ingest => Duty::Ingest(told(sensor(config, name))),
             Role::Classifier => Duty::Classifier {
                 rules: config.rules.clone(),
                 fences: config.fences.clone(),
@@ -453,6 +456,11 @@ impl Node {
             }
         }
         renewed
+    }
+
+    /// Changes what is known of the feed of an ingest.
+    pub fn note_feed<T>(&self, name: &ProcessName, change: impl FnOnce(&mut FeedState) -> T) -> T {
+        change(&mut self.process(name).feed_state.borrow_mut())
     }
 
     /// The statistics pages of all processes, to read.
@@ -591,6 +599,10 @@ impl Node {
         });
         let programs = self.processes.iter();
         let programs = programs.filter_map(|process| process.program.borrow().clone());
+        let feeds = self.fed().map(|(name, sensor)| {
+            let state = self.process(name).feed_state.borrow();
+            state.report(&name.instance, sensor.input.name())
+        });
         let state = match (self.draining.get(), self.ready_after.get()) {
             (true, _) => "draining",
             (_, None) => "starting",
@@ -604,6 +616,7 @@ impl Node {
             uptime_s: self.began.elapsed().as_secs_f64(),
             start_to_ready_ms: self.ready_after.get().map(|time| time.as_secs_f64() * 1e3),
             listeners: self.listeners.clone(),
+            feeds: feeds.collect(),
             rings: rings.collect(),
             programs: programs.collect(),
             captures: self.captures.borrow().report(),
@@ -628,6 +641,15 @@ fn tls<'a>(config: &'a Config, name: &ProcessName) -> Option<&'a Tls> {
         Input::Tcp(listening) | Input::Http(listening) => listening.tls.as_ref(),
         _ => None,
     }
+}
+
+/// What an ingest is told of its sensor: not the environment of a program, where secrets may be.
+fn told(sensor: &SensorSettings) -> SensorSettings {
+    let mut told = sensor.clone();
+    if let Input::Exec(program) = &mut told.input {
+        program.environment.clear();
+    }
+    told
 }
 
 /// What a role takes in from outside.

@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
-use super::Said;
 use super::running::{Rest, Running};
+use super::{FeedState, Said};
 use crate::config::{Program, SensorSettings};
 use crate::role::FeedEnd;
 use crate::supervisor::child::News;
@@ -100,6 +100,7 @@ impl ProgramKeeper {
                         state.pid = Some(pid);
                         state.state = "running".into();
                     });
+                    self.node.note_feed(&self.name, |state| state.opened(None));
                     self.node.set_feed(&self.name, Some(feed));
                     // The supervisor may be past listening.
                     let _ = self.news.send(News::Opened(self.name.clone())).await;
@@ -108,8 +109,8 @@ impl ProgramKeeper {
                     self.node.set_feed(&self.name, None);
                     let lasted = began.elapsed();
                     let pause = if sound && lasted >= EARLY {
-                        reopen.sound();
-                        reopen.ended(FeedEnd::Closed)
+                        reopen = Reopen::up_to(PAUSE_MAX);
+                        Duration::ZERO
                     } else {
                         reopen.failed()
                     };
@@ -118,11 +119,12 @@ impl ProgramKeeper {
                 }
                 Err(cause) => {
                     let pause = reopen.failed();
+                    let why = format!("cannot start program: {cause}");
                     warn!(
                         sensor = self.sensor.name,
-                        "cannot start program {:?}: {cause}; trying again in {pause:?}",
-                        self.program.command[0]
+                        "{why}; trying again in {pause:?}"
                     );
+                    self.node.note_feed(&self.name, |state| state.waits(&why));
                     pause
                 }
             };
@@ -140,14 +142,16 @@ impl ProgramKeeper {
             state.last_exit = Some(exit.to_string());
             state.restarts += u32::from(!stopping);
         });
+        let why = format!("program ended with {exit}");
+        self.node.note_feed(&self.name, |state| state.waits(&why));
         let sensor = &self.sensor.name;
         if stopping {
-            info!(sensor, "program ended with {exit}");
+            info!(sensor, "{why}");
         } else {
             self.node.count_program_restart();
             warn!(
                 sensor,
-                "program ended with {exit} after {lasted:.1?}; starting again in {pause:?}"
+                "{why} after {lasted:.1?}; starting again in {pause:?}"
             );
         }
     }
@@ -183,7 +187,10 @@ impl ProgramKeeper {
                     ending.then(if stopping { TERM_WAIT } else { HELD_WAIT }, Next::Look);
                 }
                 Some(said) = self.said.recv() => match said {
-                    Said::Sound { number: of } if of == number => sound = true,
+                    Said::Sound { number: of } if of == number => {
+                        sound = true;
+                        self.node.note_feed(&self.name, FeedState::sound);
+                    }
                     Said::Ended { number: of, why } if of == number && ending.read.is_none() => {
                         ending.read = Some(why);
                         match why {
