@@ -17,9 +17,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Group, Pid, Uid, User};
+use rustix::thread::clear_ambient_capability_set;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Program;
+use crate::config::{Program, SensorSettings};
 
 /// Descriptors that a program may have open. The supervisor's own limit is for ten thousand connections.
 const DESCRIPTORS_MAX: u64 = 1024;
@@ -28,6 +29,10 @@ const DESCRIPTORS_MAX: u64 = 1024;
 const NOT_FOUND: i32 = 127;
 /// Exit code when it is there and cannot be run.
 const NOT_RUN: i32 = 126;
+
+/// Stands before the name of each variable until the program is run: what is meant for the program (a library to load,
+/// say) must not become true for the launcher, which may still be root.
+const VARIABLE_PREFIX: &str = "RINGWAY_FOR_PROGRAM_";
 
 /// Where a process reads of itself which signals it ignores.
 const STATUS: &str = "/proc/self/status";
@@ -63,8 +68,8 @@ enum LaunchError {
     Orphan,
 }
 
-/// The command by which the supervisor starts a program; what is said of its environment is all that it gets.
-pub fn command(program: &Program) -> Command {
+/// The command by which the supervisor starts the program of a sensor.
+pub fn command(program: &Program, sensor: &SensorSettings) -> Command {
     // The kernel's link to this very program: an upgrade on disk cannot mix versions.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("ringway-launch").arg("launch");
@@ -77,7 +82,16 @@ pub fn command(program: &Program) -> Command {
         command.args(value.iter().map(|value| format!("--{name}={value}")));
     }
     command.arg("--").args(&program.command);
-    command.env_clear().envs(program.environment.clone());
+    let given = program.environment.iter();
+    let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
+    let ours = [
+        ("RINGWAY_SENSOR", sensor.name.as_str()),
+        ("RINGWAY_PROTOCOL", sensor.protocol.name()),
+    ];
+    let all = given.chain(ours);
+    command
+        .env_clear()
+        .envs(all.map(|(name, value)| (format!("{VARIABLE_PREFIX}{name}"), value)));
     command
 }
 
@@ -103,6 +117,9 @@ impl Launch {
         umask(Mode::from_bits_truncate(0o022));
         limits().map_err(give("set limits"))?;
         self.account()?;
+        // Not even those that a service manager has given to us for our ports.
+        clear_ambient_capability_set()
+            .map_err(|errno| LaunchError::Give("give up capabilities", errno.into()))?;
         prctl::set_no_new_privs()
             .map_err(|errno| LaunchError::Give("give up rights", errno.into()))?;
         // After the account: the kernel forgets it when credentials change. Before the look at the parent: one that has
@@ -162,7 +179,15 @@ impl Launch {
 
     fn exec(&self) -> LaunchError {
         let (program, arguments) = self.words.split_first().expect("one is required");
-        let cause = Command::new(program).args(arguments).exec();
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.to_str()?.strip_prefix(VARIABLE_PREFIX)?.to_owned();
+            Some((name, value))
+        });
+        let cause = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .envs(variables)
+            .exec();
         LaunchError::Run(program.clone(), cause)
     }
 }

@@ -63,10 +63,8 @@ impl Running {
         } else {
             (None, Stdio::null())
         };
-        let mut command = launcher::command(program);
+        let mut command = launcher::command(program, sensor);
         command
-            .env("RINGWAY_SENSOR", &sensor.name)
-            .env("RINGWAY_PROTOCOL", sensor.protocol.name())
             .stdin(theirs_in)
             .stdout(theirs_out)
             .stderr(theirs_log);
