@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -138,7 +139,7 @@ fn a_program_gets_its_arguments_directory_and_environment_and_no_shell_reads_the
     let arguments = ["a b", "", "$HOME", "\"quoted\" * ünï", "-x", "--"];
     let command = [&["sh", "-c", "sleep 1000; :"][..], &arguments].concat();
     let keys = format!(
-        "directory = {:?}\nenvironment = {{ TOKEN = \"two words\" }}\n",
+        "directory = {:?}\nenvironment = {{ TOKEN = \"two words\", LD_BIND_NOW = \"1\" }}\n",
         folder.path()
     );
     let node = Node::start(&sensor(&command, &keys));
@@ -153,6 +154,7 @@ fn a_program_gets_its_arguments_directory_and_environment_and_no_shell_reads_the
     environment.sort_unstable();
     let path = format!("PATH={}", std::env::var("PATH").unwrap());
     let expected = [
+        "LD_BIND_NOW=1",
         path.as_str(),
         "RINGWAY_PROTOCOL=nmea",
         "RINGWAY_SENSOR=plug",
@@ -184,6 +186,15 @@ fn a_program_has_three_descriptors_a_session_of_its_own_and_signals_as_usual() {
         assert!(found[0].1.starts_with(input), "{found:?}");
         assert!(found[1].1.starts_with("pipe:") && found[2].1.starts_with("pipe:"));
         assert_ne!(found[1], found[2]);
+        for process in node.report().processes {
+            let has = descriptors(process.pid.unwrap() as i32);
+            let has = has
+                .iter()
+                .filter(|(_, what)| found[1..].iter().any(|(_, own)| own == what));
+            // Its two outputs are read by its ingest and by nobody else; the supervisor keeps them for the next one.
+            let expected = if process.role == "ingest" { 2 } else { 0 };
+            assert_eq!(has.count(), expected, "{}", process.role);
+        }
         for (number, _) in found {
             let flags = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap();
             let flags = flags.lines().find_map(|line| line.strip_prefix("flags:"));
@@ -256,6 +267,70 @@ fn a_program_runs_as_the_user_and_group_that_it_is_given_and_can_do_no_more() {
         assert_eq!(node.terminate().code(), Some(0), "{}", node.log());
         assert!(!alive(pid));
     }
+}
+
+/// A library that the environment names is loaded by the program, which is nobody, and not by the launcher, which is root.
+#[test]
+fn what_a_programs_environment_loads_is_not_loaded_by_the_launcher() {
+    let folder = folder();
+    let trace = folder.path().join("trace");
+    // The dynamic linker writes what it loads to this file and the process id; of `sleep` alone if all is well.
+    let keys = format!("environment = {{ LD_DEBUG = \"files\", LD_DEBUG_OUTPUT = {trace:?} }}\n");
+    let node = Node::start(&sensor(&["sleep", "1000"], &keys));
+    let pid = running(&node);
+    let written = folder.path().join(format!("trace.{pid}"));
+    let text = wait_for("what the program loads", || {
+        let text = std::fs::read_to_string(&written).ok()?;
+        text.contains("transferring control: sleep").then_some(text)
+    });
+    assert_eq!(text.matches("transferring control: ").count(), 1, "{text}");
+}
+
+/// A service manager may have given us a capability for our ports.
+#[test]
+fn capabilities_of_ours_do_not_reach_a_program() {
+    if !Uid::effective().is_root() || Command::new("setpriv").arg("--help").output().is_err() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: 1 test, capabilities do not reach a program: not root, or no setpriv"
+        );
+        return;
+    }
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let mut node = Node::prepare(&sensor(&["sleep", "1000"], ""));
+    let folder = node.config_path().parent().unwrap().to_owned();
+    std::os::unix::fs::chown(folder, Some(nobody.uid.as_raw()), None).unwrap();
+    let mut service = Command::new("setpriv");
+    service.args(["--reuid", "nobody", "--clear-groups"]);
+    service.args(["--inh-caps", "+net_bind_service"]);
+    service.args(["--ambient-caps", "+net_bind_service"]);
+    service.arg(env!("CARGO_BIN_EXE_ringway"));
+    node.launch_by(service);
+    node.ready();
+    let none = "0".repeat(16);
+    assert_ne!(status(node.pid(), "CapAmb"), none);
+    let pid = running(&node);
+    for set in ["CapAmb", "CapEff", "CapPrm"] {
+        assert_eq!(status(pid, set), none, "{set}");
+    }
+}
+
+#[test]
+fn another_user_is_for_root_to_give() {
+    let node = Node::prepare(&sensor(&["true"], "user = \"root\"\n"));
+    let folder = node.config_path().parent().unwrap().to_owned();
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    check.arg("check").arg("--config").arg(node.config_path());
+    if Uid::effective().is_root() {
+        assert!(check.status().unwrap().success());
+        let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+        check.uid(nobody.uid.as_raw());
+    }
+    let output = check.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).to_string();
+    assert_eq!(output.status.code(), Some(78), "{error}");
+    assert!(error.contains("only root can give it"), "{error}");
 }
 
 #[test]
@@ -362,6 +437,15 @@ fn a_program_that_says_something_sound_and_ends_is_not_started_in_a_circle() {
 }
 
 #[test]
+fn a_program_that_ends_after_a_sound_run_is_started_again_at_once() {
+    let folder = folder();
+    let positions = positions(&folder);
+    let node = Node::start(&script(&format!("cat {positions:?}; sleep 5.2")));
+    restarted(&node, 1);
+    await_log(&node, "starting again at once");
+}
+
+#[test]
 fn a_program_that_vanishes_is_waited_for_and_started_when_it_is_back() {
     let folder = folder();
     let path = folder.path().join("reader");
@@ -394,6 +478,24 @@ fn what_a_program_started_ends_with_it_and_does_not_hold_its_output() {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     restarted(&node, 1);
     gone("what it started", grandchild);
+}
+
+/// What has left the group is not killed; it must not hold up the sensor for ever.
+#[test]
+fn output_that_a_stranger_holds_open_is_given_up_in_the_end() {
+    let folder = folder();
+    let child = folder.path().join("child");
+    // One only, however often it is started.
+    let node = Node::start(&script(&format!(
+        "[ -e {child:?} ] || setsid sh -c 'echo $$ > {}; exec sleep 1000' &
+         while [ ! -s {child:?} ]; do sleep 0.05; done",
+        child.display()
+    )));
+    let stranger = number_in(&child);
+    restarted(&node, 1);
+    await_log(&node, "holds its output; not read any more");
+    assert!(alive(stranger));
+    kill(Pid::from_raw(stranger), Signal::SIGKILL).unwrap();
 }
 
 #[test]
@@ -453,6 +555,21 @@ fn a_program_that_does_not_end_is_killed_in_a_drain_and_so_is_what_it_started() 
     assert_eq!(node.terminate().code(), Some(0), "{}", node.log());
     assert!(node.log().contains("did not end within 1s: killed"));
     assert!(!alive(pid) && !alive(grandchild));
+}
+
+/// A dead program reads no answers: the wait for what is not safe yet, up to a minute, was one before its restart.
+#[test]
+fn a_program_is_started_again_though_nobody_says_what_became_of_its_lines() {
+    let line = r#"{"device":"bus-1","id":1,"lat":48.1,"lon":11.5,"alarms":["sos"]}"#;
+    let text = sensor(
+        &["sh", "-c", &format!("echo '{line}'; sleep 0.2; exit 1")],
+        "answers = true\n",
+    );
+    let node = Node::start(&text.replace("protocol = \"nmea\"", "protocol = \"json\""));
+    assert!(node.signal("uplink", Signal::SIGSTOP));
+    let before = program(&node).unwrap().restarts;
+    restarted(&node, before + 3);
+    assert!(node.signal("uplink", Signal::SIGCONT));
 }
 
 #[test]

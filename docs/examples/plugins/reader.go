@@ -1,9 +1,9 @@
 // A plug-in for Ringway in Go: the lines of a growing CSV file, none of them lost.
 //
-// Ringway runs it as a sensor (input = "exec", protocol = "json", answers = true), reads lines of JSON from its standard
-// output and writes answers to its standard input. The file is the queue: beside it stands how far everything is safe,
-// and there it goes on after whoever died. A line of the file is "milliseconds,device,lat,lon,alarm"; the id of a report
-// is where its line ends.
+// Ringway runs it as a sensor (input = "exec", protocol = "json", answers = true), reads lines of JSON from its
+// standard output and writes answers to its standard input. The file is the queue: beside it stands how far everything
+// is safe, and there it goes on after whoever died. A line of the file is "milliseconds,device,lat,lon,alarm"; the id
+// of a report is where its line ends.
 //
 //	go build reader.go && ./reader readings.csv
 package main

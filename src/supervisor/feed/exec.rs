@@ -149,10 +149,11 @@ impl ProgramKeeper {
             info!(sensor, "{why}");
         } else {
             self.node.count_program_restart();
-            warn!(
-                sensor,
-                "{why} after {lasted:.1?}; starting again in {pause:?}"
-            );
+            let when = match pause {
+                Duration::ZERO => "at once".to_owned(),
+                pause => format!("in {pause:?}"),
+            };
+            warn!(sensor, "{why} after {lasted:.1?}; starting again {when}");
         }
     }
 
