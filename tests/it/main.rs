@@ -5,6 +5,7 @@
 
 mod architecture;
 mod aside;
+mod authority;
 mod browser;
 mod bytes;
 mod delivery;
@@ -20,6 +21,7 @@ mod fail_points;
 mod fuzz_corpus;
 mod http;
 mod json;
+mod listening;
 mod mailbox;
 mod mosquitto;
 mod node;
@@ -36,6 +38,7 @@ mod rubbish;
 mod stream;
 mod supervision;
 mod terminal;
+mod tls;
 mod tracing;
 mod udp;
 mod uplink;
