@@ -222,8 +222,8 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                 Input::Gpsd { .. } => Origin::Gpsd,
                 _ => Origin::Pipe,
             };
-            let (protocol, decoding) = (settings.protocol, decoding);
-            Fed::new(epoll, rounds, limits, protocol, decoding, origin).run()
+            let (protocol, sensor) = (settings.protocol, settings.name);
+            Fed::new(epoll, rounds, limits, protocol, decoding, origin, sensor).run()
         }
         Input::File { speed, .. } => Replay::new(
             File::from(input.ok_or(NO_INPUT)?),
