@@ -3,6 +3,7 @@
 pub mod check;
 pub mod decode;
 pub mod demo;
+pub mod reload;
 pub mod run;
 pub mod status;
 
@@ -71,6 +72,8 @@ pub enum Verb {
     },
     /// Show how a running node is doing
     Status(status::Status),
+    /// Have a running node read its lists of devices again
+    Reload(reload::Reload),
     /// Print the version
     Version,
     /// Be a child of a running node (not for people)
@@ -116,6 +119,7 @@ pub fn carry_out(verb: Verb) -> i32 {
             }
         }
         Verb::Status(status) => status::run(&status),
+        Verb::Reload(reload) => reload::run(&reload),
         Verb::Version => {
             println!("ringway {}", env!("CARGO_PKG_VERSION"));
             exit::OK

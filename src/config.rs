@@ -1,7 +1,9 @@
 //! Configuration: what an operator writes in one TOML file and its drop-ins, checked once and as a whole, then handed
 //! to each role as plain settings.
 
+mod admit;
 mod check;
+mod devices;
 mod document;
 mod port;
 mod sensor;
@@ -12,11 +14,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use settings::{
-    Ack, DispatcherSettings, Fence, Input, JumpRule, Listening, Node, ObserverSettings,
-    OverspeedRule, Program, Rules, SensorSettings, TraceSettings, UplinkSettings,
+    Ack, Admission, DispatcherSettings, Fence, Input, JumpRule, Listening, Node, ObserverSettings,
+    OverspeedRule, Program, Rules, SensorSettings, Takeover, TraceSettings, Unknown,
+    UplinkSettings,
 };
 
 use check::{Source, plain};
+pub use devices::{DeviceList, DeviceListError, LIST_BYTES_MAX};
 pub use unit::Millis;
 
 /// Most bytes of one configuration file.

@@ -1,5 +1,6 @@
 //! The ingest process: one sensor's bytes in, frames out, answers back.
 
+mod admit;
 mod connection;
 mod connections;
 mod datagrams;
@@ -13,6 +14,7 @@ mod publishing;
 mod round;
 mod session;
 mod silence;
+mod sources;
 mod tally;
 mod tcp;
 mod trace_id;

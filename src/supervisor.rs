@@ -3,6 +3,7 @@
 
 mod child;
 pub mod control;
+mod device_list;
 mod feed;
 mod listener;
 mod node;
@@ -27,7 +28,7 @@ use crate::role::{End, Purpose, Role, exit};
 use crate::sys::{log, start};
 use child::{Child, News, Part};
 use feed::FeedKeeper;
-use node::{Node, NodeError};
+use node::{Node, NodeError, ReadList};
 use restart::Exit;
 
 /// News of children that may wait; each child has few at a time.
@@ -93,8 +94,8 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
     let began = Instant::now();
     let mut signals = Signals::new().map_err(NodeError::Signals)?;
     let node = Rc::new(Node::open(config)?);
-    let mut control = control::serve(Rc::clone(&node))?;
     let (tell, mut news) = mpsc::channel(NEWS_MAX);
+    let mut control = control::serve(Rc::clone(&node), tell.clone())?;
     let mut children = Vec::new();
     for name in node.processes() {
         // The classifier needs the device states of the last run, which the uplink reads from the journal.
@@ -132,7 +133,10 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
                     break;
                 }
                 Ask::Report => info!("{}", serde_json::to_string(&node.report()).expect("a report is plain data")),
-                Ask::Reload => warn!("cannot reload: restart to use a changed configuration"),
+                Ask::Reload => {
+                    warn!("cannot reload: restart to use a changed configuration; lists of devices are read again");
+                    read_device_lists(&node, &mut children);
+                }
             },
             _ = &mut control => unreachable!("the control socket is served for ever"),
         }
@@ -215,8 +219,22 @@ fn hear(
             let children = children.iter_mut().filter(|child| child.name == name);
             children.for_each(|child| child.hand(Part::Feed));
         }
+        News::Reload(done) => {
+            // Whoever asked may be gone.
+            let _ = done.send(read_device_lists(node, children));
+        }
         News::Ended { .. } => {}
     }
+}
+
+/// Reads every list of devices again and hands it to its ingest, which judges it.
+fn read_device_lists(node: &Node, children: &mut [Child]) -> Vec<ReadList> {
+    let lists = node.read_device_lists();
+    for list in lists.iter().filter(|list| list.outcome.is_ok()) {
+        let children = children.iter_mut().filter(|child| child.name == list.name);
+        children.for_each(|child| child.hand(Part::Devices));
+    }
+    lists
 }
 
 /// Lets the classifier start if it still waits; whether it did.

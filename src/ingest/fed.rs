@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
+use super::admit::{Door, Judged};
 use super::connection::Closed;
 use super::pending::Settled;
 use super::process::{IngestError, Limits};
@@ -30,6 +31,7 @@ pub struct Fed {
     epoll: Epoll,
     rounds: Rounds<u64>,
     limits: Limits,
+    door: Door,
     protocol: Protocol,
     decoding: protocol::Settings,
     buffer: Box<[u8]>,
@@ -53,6 +55,7 @@ impl Fed {
         epoll: Epoll,
         rounds: Rounds<u64>,
         limits: Limits,
+        door: Door,
         protocol: Protocol,
         decoding: protocol::Settings,
     ) -> Fed {
@@ -61,6 +64,7 @@ impl Fed {
             epoll,
             rounds,
             limits,
+            door,
             protocol,
             decoding,
             buffer: buffer.into(),
@@ -80,8 +84,15 @@ impl Fed {
             let count = self.rounds.wait(&self.epoll, &mut events, false, None)?;
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
-            while let Some(Handed::Feed(feed)) = self.rounds.next_handed() {
-                self.open(feed)?;
+            while let Some(handed) = self.rounds.next_handed() {
+                match handed {
+                    Handed::Feed(feed) => self.open(feed)?,
+                    Handed::Devices(devices) => {
+                        let said = self.door.replace_list(devices);
+                        self.rounds.tally.listed(self.door.known());
+                        self.rounds.say(&said)?;
+                    }
+                }
             }
             if self.settle(now_ms) {
                 self.rounds.answered();
@@ -96,6 +107,7 @@ impl Fed {
                 self.read(now)?;
             }
             self.rounds.hand_over();
+            self.door.tell(now_ms, &self.rounds)?;
             self.rounds
                 .report(now.monotonic_ns, u32::from(self.feed.is_some()));
             if self.rounds.drained(now_ms) {
@@ -144,7 +156,7 @@ impl Fed {
             self.rounds.tally.refused(Reject::Incomplete);
         }
         while let Some(message) = self.feed.as_mut().and_then(|open| open.session.flush()) {
-            self.message(number, message, now);
+            self.let_in(number, message, now);
         }
         self.close(closed);
         self.rounds.say(&FromChild::FeedEnded { number, why })
@@ -206,7 +218,7 @@ impl Fed {
                 Next::Message { consumed, message } => {
                     taken += consumed;
                     let known = std::mem::replace(&mut open.sound, true);
-                    self.message(number, message, at);
+                    self.let_in(number, message, at);
                     if !known {
                         self.rounds.say(&FromChild::FeedSound { number })?;
                     }
@@ -222,6 +234,23 @@ impl Fed {
             return self.end(FeedEnd::Unreadable, Closed::Errors, at);
         }
         Ok(())
+    }
+
+    /// Takes a message as far as its device may come in. A feed is not ended for a stranger: it may carry many devices.
+    fn let_in(&mut self, to: u64, mut message: Message, at: ReadAt) {
+        let judged = message.device.map_or(Judged::Taken, |device| {
+            let source = || "feed".to_owned();
+            self.door.judge(device, source, at, &self.rounds.tally)
+        });
+        match judged {
+            Judged::Taken => self.message(to, message, at),
+            Judged::Quarantined => {
+                message.reports.clear();
+                message.answer_when_safe.clear();
+                self.message(to, message, at);
+            }
+            Judged::Rejected => self.rounds.tally.message(message.refused),
+        }
     }
 
     /// Publishes what a message reports and answers what needs no outcome.

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use sha2::{Digest, Sha256};
 
+use super::admit::Door;
 use super::connections::Connections;
 use super::datagrams::Datagrams;
 use super::fed::Fed;
@@ -16,13 +17,14 @@ use super::peers::Peers;
 use super::publishing::Publisher;
 use super::round::Rounds;
 use super::session::Session;
+use super::sources::Sources;
 use super::tally::Tally;
 use super::tcp::Tcp;
 use super::udp::Udp;
 use super::wake::Wake;
 use crate::config::{Input, Node, SensorSettings};
 use crate::frame::DeviceId;
-use crate::protocol;
+use crate::protocol::{self, Protocol};
 use crate::ring::{AttachError, Identity, Producer, RingFds};
 use crate::role::{Duty, End, Handed, Purpose, exit};
 use crate::stats::Stats;
@@ -169,20 +171,21 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         errors_max: settings.errors_max,
         connection_answers_max: (identity.geometry.answers / 8).max(1),
     };
+    let door = Door::new(settings.name.clone(), &settings.admit);
+    // Over HTTP one device may come by several connections at a time, as a proxy has them.
+    let has_sessions =
+        matches!(settings.input, Input::Tcp(_)) && settings.protocol != Protocol::Osmand;
     match settings.input {
         Input::Tcp(listening) | Input::Http(listening) => {
             let epoll = epoll()?;
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
             let listener = TcpListener::from(input.ok_or(NO_INPUT)?);
             Tcp::new(
-                Connections::new(
-                    epoll,
-                    listener,
-                    listening.connections_max,
-                    listening.idle_ms,
-                )?,
+                Connections::new(epoll, listener, &listening, &settings.admit)?,
                 rounds,
                 limits,
+                door,
+                has_sessions,
                 settings.protocol,
                 decoding,
             )
@@ -197,8 +200,10 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                 epoll,
                 Datagrams::new(UdpSocket::from(input.ok_or(NO_INPUT)?))?,
                 Peers::new(peers_max, idle_ms),
+                Sources::new(&settings.admit),
                 rounds,
                 limits,
+                door,
                 settings.protocol,
                 decoding,
             )?
@@ -207,7 +212,7 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) | Input::Fifo { .. } => {
             let epoll = epoll()?;
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
-            Fed::new(epoll, rounds, limits, settings.protocol, decoding).run()
+            Fed::new(epoll, rounds, limits, door, settings.protocol, decoding).run()
         }
         Input::File { speed, .. } => Replay::new(
             File::from(input.ok_or(NO_INPUT)?),

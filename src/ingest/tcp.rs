@@ -3,10 +3,13 @@
 //! While a message is stalled no socket is read, so a full ring slows the senders down and nothing grows here; a device
 //! with very many unanswered messages is slowed down alone.
 
+mod entrance;
+
 use std::collections::VecDeque;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use super::admit::Door;
 use super::connection::{Closed, Got};
 use super::connections::{Connections, Key, LISTENER};
 use super::pending::Settled;
@@ -29,6 +32,13 @@ pub struct Tcp {
     connections: Connections,
     rounds: Rounds<Key>,
     limits: Limits,
+    door: Door,
+    /// Whether a device has one session, whatever connections it comes by.
+    has_sessions: bool,
+    /// Connections whose device came by another one, not yet settled.
+    displaced: Vec<Key>,
+    /// When it was last that something came, monotonic nanoseconds.
+    now_ns: u64,
     protocol: Protocol,
     decoding: protocol::Settings,
     buffer: Box<[u8]>,
@@ -45,6 +55,8 @@ impl Tcp {
         connections: Connections,
         rounds: Rounds<Key>,
         limits: Limits,
+        door: Door,
+        has_sessions: bool,
         protocol: Protocol,
         decoding: protocol::Settings,
     ) -> Tcp {
@@ -54,6 +66,10 @@ impl Tcp {
             connections,
             rounds,
             limits,
+            door,
+            has_sessions,
+            displaced: Vec::new(),
+            now_ns: 0,
             protocol,
             decoding,
             buffer: buffer.into(),
@@ -69,11 +85,13 @@ impl Tcp {
     /// # Errors
     /// When the sockets cannot be waited on any more.
     pub fn run(mut self) -> Result<(), IngestError> {
+        self.take_handed()?;
         self.connections.listen(true)?;
         self.rounds.begin()?;
         loop {
             let due_ms = self.silences.due_ms().into_iter();
-            let due_ms = due_ms.chain(self.connections.delayed_until_ms()).min();
+            let due_ms = due_ms.chain(self.connections.delayed_until_ms());
+            let due_ms = due_ms.chain(self.connections.resting_until_ms()).min();
             let count = self.rounds.wait(
                 self.connections.epoll(),
                 &mut self.events,
@@ -82,6 +100,7 @@ impl Tcp {
             )?;
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
+            self.take_handed()?;
             let answered = self.settle(now_ms);
             if !self.rounds.draining() {
                 self.take_in(count, now)?;
@@ -99,7 +118,10 @@ impl Tcp {
                 self.rounds.answered();
             }
             self.connections.end_delays(now_ms);
-            self.connections.sweep(now_ms, |why| tally.closed(why));
+            self.end_rests(now_ms);
+            self.settle_displaced(now);
+            self.close_overdue(now_ms);
+            self.door.tell(now_ms, &self.rounds)?;
             self.report(now.monotonic_ns);
             if self.rounds.drained(now_ms) {
                 break;
@@ -189,8 +211,7 @@ impl Tcp {
         let accepted = self.connections.accept(now.monotonic_ns / 1_000_000, || {
             Session::new(protocol, decoding)
         })?;
-        self.rounds.tally.accepted(accepted.all);
-        self.rounds.tally.delayed(accepted.delayed);
+        self.rounds.tally.came(&accepted);
         Ok(())
     }
 
@@ -228,7 +249,7 @@ impl Tcp {
             Got::End => {
                 self.count_cut_message(key);
                 self.end_epoch(key, read_at());
-                if let Some(why) = self.connections.end(key) {
+                if let Some(why) = self.connections.end(key, Closed::Peer) {
                     self.rounds.tally.closed(why);
                 }
             }
@@ -252,6 +273,7 @@ impl Tcp {
         if let Some(connection) = self.connections.get(key) {
             let (kept, at) = connection.session.put_kept(&mut self.buffer);
             let at = if kept > 0 { at } else { now };
+            self.now_ns = self.now_ns.max(now.monotonic_ns);
             self.feed(key, kept, at);
             self.update(key);
         }
@@ -260,6 +282,7 @@ impl Tcp {
     /// Reads the messages in the first `length` bytes of the buffer, and keeps what is left.
     fn feed(&mut self, key: Key, length: usize, at: ReadAt) {
         let mut taken = 0;
+        self.now_ns = self.now_ns.max(at.monotonic_ns);
         while let Some(connection) = self.connections.get(key) {
             if self.rounds.publisher.stalled() || !connection.readable() {
                 break;
@@ -268,19 +291,20 @@ impl Tcp {
                 Next::Incomplete => break,
                 Next::Refused { consumed, reason } => {
                     taken += consumed;
+                    connection.erred();
                     self.rounds.tally.refused(reason);
                 }
                 Next::Message { consumed, message } => {
                     taken += consumed;
-                    connection.heard_ms = at.monotonic_ns / 1_000_000;
-                    self.connections.sound(key);
-                    self.message(key, message, at);
+                    connection.heard(at.monotonic_ns / 1_000_000);
+                    self.let_in(key, message, at);
                 }
             }
             self.close_if_unreadable(key, at);
         }
         if let Some(connection) = self.connections.get(key) {
-            connection.session.keep(&self.buffer[taken..length], at);
+            let reads_on = !self.rounds.publisher.stalled();
+            connection.keep(&self.buffer[taken..length], at, reads_on);
         }
     }
 
@@ -373,11 +397,12 @@ impl Tcp {
             && let Some(connection) = self.connections.get(key)
             && let Some(message) = connection.session.flush()
         {
-            self.message(key, message, at);
+            self.let_in_last(key, message, at);
         }
     }
 
     fn report(&mut self, now_ns: u64) {
+        self.rounds.tally.unproven(self.connections.unproven());
         self.rounds.report(now_ns, self.connections.open());
     }
 }

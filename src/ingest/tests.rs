@@ -14,7 +14,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::process::{IngestError, Setup, serve};
 use super::tally::Tally;
-use crate::config::{Ack, Input, Listening, Node, SensorSettings};
+use crate::config::{Ack, Admission, Input, Listening, Node, SensorSettings};
 use crate::frame::{Frame, FrameFlags};
 use crate::protocol::Protocol;
 use crate::ring::{Consumer, Geometry, Outcome, RingOwner};
@@ -52,6 +52,7 @@ fn settings() -> SensorSettings {
         answers_max: ROOM.answers,
         rank: 1,
         capture: false,
+        admit: Admission::default(),
     }
 }
 

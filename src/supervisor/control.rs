@@ -6,16 +6,25 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 
+use super::child::News;
 use super::node::{Node, NodeError};
+use super::report::{Reloaded, ReloadedList};
 
 /// Name of the socket in the state directory.
 pub const SOCKET_NAME: &str = "control.sock";
 /// Asks for a report.
 pub const REQUEST_STATUS: &[u8] = b"status\n";
+/// Asks for the lists of devices to be read again.
+pub const REQUEST_RELOAD: &[u8] = b"reload\n";
+/// How long ingests may take to read their lists, all together: less than a client waits.
+const LIST_WAIT: Duration = Duration::from_millis(1_500);
+/// How often it is looked whether it has.
+const LIST_LOOK: Duration = Duration::from_millis(5);
 /// Most bytes of a request.
 const REQUEST_BYTES_MAX: usize = 64;
 /// How long a client may take.
@@ -24,7 +33,7 @@ const CLIENT_WAIT: Duration = Duration::from_secs(2);
 const CLIENTS_MAX: usize = 8;
 
 /// Serves until the task is dropped.
-pub fn serve(node: Rc<Node>) -> Result<JoinHandle<()>, NodeError> {
+pub fn serve(node: Rc<Node>, tell: mpsc::Sender<News>) -> Result<JoinHandle<()>, NodeError> {
     let path = node.config().state_dir.join(SOCKET_NAME);
     let open = || {
         // What is left of a run that was killed; the lock says that nobody uses it.
@@ -43,12 +52,12 @@ pub fn serve(node: Rc<Node>) -> Result<JoinHandle<()>, NodeError> {
                 tokio::time::sleep(CLIENT_WAIT).await;
                 continue;
             };
-            let node = Rc::clone(&node);
+            let (node, tell) = (Rc::clone(&node), tell.clone());
             tokio::task::spawn_local(async move {
                 let Ok(_permit) = permit.try_acquire() else {
                     return;
                 };
-                match timeout(CLIENT_WAIT, answer(&node, stream)).await {
+                match timeout(CLIENT_WAIT, answer(&node, &tell, stream)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(cause)) => debug!("control client: {cause}"),
                     Err(_) => debug!("control client: too slow"),
@@ -58,7 +67,11 @@ pub fn serve(node: Rc<Node>) -> Result<JoinHandle<()>, NodeError> {
     }))
 }
 
-async fn answer(node: &Node, mut stream: UnixStream) -> std::io::Result<()> {
+async fn answer(
+    node: &Node,
+    tell: &mpsc::Sender<News>,
+    mut stream: UnixStream,
+) -> std::io::Result<()> {
     let peer = stream.peer_cred()?.uid();
     if peer != 0 && peer != nix::unistd::geteuid().as_raw() {
         warn!("control socket: user {peer} was refused");
@@ -66,9 +79,48 @@ async fn answer(node: &Node, mut stream: UnixStream) -> std::io::Result<()> {
     }
     let mut request = [0; REQUEST_BYTES_MAX];
     let read = stream.read(&mut request).await?;
-    if &request[..read] != REQUEST_STATUS {
-        return stream.write_all(b"{\"error\":\"unknown request\"}\n").await;
+    let answer = match &request[..read] {
+        REQUEST_STATUS => serde_json::to_vec(&node.report()),
+        REQUEST_RELOAD => serde_json::to_vec(&reload(node, tell).await),
+        _ => return stream.write_all(b"{\"error\":\"unknown request\"}\n").await,
+    };
+    stream
+        .write_all(&answer.expect("a report is plain data"))
+        .await
+}
+
+/// Has the lists of devices read again, and waits for what their ingests make of them.
+async fn reload(node: &Node, tell: &mpsc::Sender<News>) -> Reloaded {
+    let (done, read) = oneshot::channel();
+    // A node that drains reads nothing any more.
+    let _ = tell.send(News::Reload(done)).await;
+    let lists = read.await.unwrap_or_default();
+    let late = Instant::now() + LIST_WAIT;
+    let mut device_lists = Vec::new();
+    for list in lists {
+        let outcome = match list.outcome {
+            Ok(number) => {
+                let judged = async {
+                    loop {
+                        match node.device_list_outcome(&list.name, number) {
+                            Some(outcome) => break outcome,
+                            None => sleep(LIST_LOOK).await,
+                        }
+                    }
+                };
+                let unread = "its ingest has not read it yet; the log says when it has";
+                timeout_at(late, judged)
+                    .await
+                    .unwrap_or_else(|_| Err(unread.into()))
+            }
+            Err(cause) => Err(cause),
+        };
+        device_lists.push(ReloadedList {
+            sensor: list.name.instance,
+            path: list.path,
+            devices: outcome.as_ref().ok().copied(),
+            error: outcome.err(),
+        });
     }
-    let report = serde_json::to_vec(&node.report()).expect("a report is plain data");
-    stream.write_all(&report).await
+    Reloaded { device_lists }
 }
