@@ -1,7 +1,7 @@
 //! The classifier process: judges frames, keeps the device states, raises and clears alarms.
 //!
-//! The judging is pure: `verdict` over `hygiene`, `alarm`, `rule` and `fence`, on a `state`; `custody` knows which
-//! message waits for what. `pipeline` passes batches from ring to ring in the order that lets this process die at any
+//! The judging is pure: `receiver` says whose position counts, then `verdict` over `hygiene`, `alarm`, `rule` and
+//! `fence`, on a `state`; `custody` knows which message waits for what. `pipeline` passes batches from ring to ring in the order that lets this process die at any
 //! instant; `process` waits.
 
 mod alarm;
@@ -15,6 +15,7 @@ mod outbox;
 mod pipeline;
 mod place;
 mod process;
+mod receiver;
 mod rule;
 mod sensor;
 mod state;

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod decode;
 pub mod demo;
+pub mod record;
 pub mod reload;
 pub mod run;
 pub mod status;
@@ -23,6 +24,7 @@ Examples:
   ringway check --config edge.toml      is this configuration right?
   ringway run --config edge.toml        run the node in the foreground
   ringway status --config edge.toml     how is it doing?
+  ringway record trackers --for 10min   keep what a sensor's devices say, byte by byte
   printf 'hex:7e0002...7e\\n' | ringway decode jt808
 
 Exit codes: 0 done, 64 wrong use, 69 a port or service is taken or away, 70 an error of our own,
@@ -74,6 +76,8 @@ pub enum Verb {
     Status(status::Status),
     /// Have a running node read its lists of devices again
     Reload(reload::Reload),
+    /// Record what a sensor's devices say while the node runs
+    Record(record::Record),
     /// Print the version
     Version,
     /// Be a child of a running node (not for people)
@@ -120,6 +124,7 @@ pub fn carry_out(verb: Verb) -> i32 {
         }
         Verb::Status(status) => status::run(&status),
         Verb::Reload(reload) => reload::run(&reload),
+        Verb::Record(record) => record::run(&record),
         Verb::Version => {
             println!("ringway {}", env!("CARGO_PKG_VERSION"));
             exit::OK

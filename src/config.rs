@@ -2,21 +2,25 @@
 //! to each role as plain settings.
 
 mod admit;
+mod capture;
+pub mod certificates;
 mod check;
 mod devices;
 mod document;
 mod port;
 mod sensor;
 mod settings;
+mod tls;
 mod unit;
+pub mod x509;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use settings::{
-    Ack, Admission, DispatcherSettings, Fence, Input, JumpRule, Listening, Node, ObserverSettings,
-    OverspeedRule, Program, Rules, SensorSettings, Takeover, TraceSettings, Unknown,
-    UplinkSettings,
+    Ack, Admission, CaptureSettings, ClientCertificates, DispatcherSettings, Fence, Identity,
+    Input, JumpRule, Listening, Node, ObserverSettings, OverspeedRule, Program, Rules,
+    SensorSettings, Takeover, Tls, TraceSettings, Unknown, UplinkSettings,
 };
 
 use check::{Source, plain};
@@ -47,6 +51,8 @@ pub struct Config {
     pub uplink: UplinkSettings,
     /// Metrics and health.
     pub observer: ObserverSettings,
+    /// Recordings.
+    pub capture: CaptureSettings,
     /// Traces.
     pub trace: TraceSettings,
 }
@@ -141,6 +147,26 @@ mod tests {
     fn wrong(text: &str) -> (Option<usize>, String) {
         let error = load(text).unwrap_err();
         (error.line, error.reason)
+    }
+
+    #[test]
+    fn recordings_go_to_the_state_directory_unless_it_says_where() {
+        let config = load(&format!("{NODE}state_dir = \"/srv/s\"\n{SENSOR}")).unwrap();
+        assert_eq!(config.capture.dir, "/srv/s/captures");
+        assert!(!config.sensors[0].capture);
+        let config = load(&format!(
+            "{NODE}{SENSOR}capture = true\n[capture]\ndir = \"/srv/c\"\nfile_size_max = \"64KiB\"\n"
+        ));
+        let config = config.unwrap();
+        assert_eq!(
+            (&*config.capture.dir, config.capture.file_bytes_max),
+            ("/srv/c", 65_536)
+        );
+        assert!(config.sensors[0].capture);
+        let (line, reason) = wrong(&format!(
+            "{NODE}{SENSOR}[capture]\nfile_size_max = \"1KiB\"\n"
+        ));
+        assert_eq!((line, &*reason), (Some(9), "file_size_max is below 64KiB"));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod alarm;
 mod attribute;
+mod change;
 mod device;
 mod event;
 mod fix;
@@ -17,6 +18,7 @@ mod trace;
 
 pub use alarm::{AlarmKind, Alarms, Severity};
 pub use attribute::{Attribute, AttributeKey, Value};
+pub use change::SensorChange;
 pub use device::DeviceId;
 pub use event::{DEVICE_RULE, Event, EventId, Origin, Phase};
 pub use fix::{Fix, FixFields, TimeSource};
@@ -40,6 +42,8 @@ pub mod record_kind {
     pub const TRACK: u8 = 0;
     /// An [`super::Event`].
     pub const ALARM: u8 = 1;
+    /// A [`super::SensorChange`].
+    pub const SENSOR: u8 = 2;
 }
 
 /// Marks of a frame, one bit each.

@@ -1,6 +1,7 @@
 //! The ingest process: one sensor's bytes in, frames out, answers back.
 
 mod admit;
+mod capture;
 mod connection;
 mod connections;
 mod datagrams;
@@ -17,6 +18,7 @@ mod silence;
 mod sources;
 mod tally;
 mod tcp;
+mod tls;
 mod trace_id;
 mod udp;
 mod wake;

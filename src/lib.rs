@@ -10,10 +10,11 @@
 //! 6. [`dispatcher`] pushes the track to local subscribers;
 //! 7. [`uplink`] keeps alarms in a journal until the broker confirmed them.
 //!
-//! Beside the way: [`hop`] stamps it, [`stats`] counts it, [`observer`] shows it. [`supervisor`] owns what they share,
-//! talks to them by the contract of [`role`], and starts them from a [`config`]; [`sys`] is the operating system and
-//! [`cli`] the command line.
+//! Beside the way: [`capture`] keeps what devices said, to be replayed; [`hop`] stamps it, [`stats`] counts it,
+//! [`observer`] shows it. [`supervisor`] owns what they share, talks to them by the contract of [`role`], and starts them
+//! from a [`config`]; [`sys`] is the operating system and [`cli`] the command line.
 
+pub mod capture;
 pub mod classifier;
 pub mod cli;
 pub mod config;

@@ -15,7 +15,9 @@ mod gps103;
 mod gpsd;
 mod gt06;
 mod h02;
+mod json;
 mod jt808;
+mod lines;
 mod meitrack;
 mod message;
 mod nmea;
@@ -78,6 +80,7 @@ protocols! {
     Gps103 "gps103" gps103::MESSAGE_BYTES_MAX; "GPS103 (Coban)."
     Meitrack "meitrack" meitrack::MESSAGE_BYTES_MAX; "Meitrack."
     Ruptela "ruptela" ruptela::MESSAGE_BYTES_MAX; "Ruptela."
+    Json "json" json::MESSAGE_BYTES_MAX; "Lines of JSON in our own schema: what programs in any language write."
     Auto "auto" auto::MESSAGE_BYTES_MAX; "Whichever of the others the first bytes of a connection show."
 }
 
@@ -121,7 +124,7 @@ pub struct Settings {
     pub zone_minutes: Option<i32>,
     /// Accept messages with a wrong checksum, and any authentication code.
     pub lenient: bool,
-    /// NMEA 0183 and UBX, which name no sender, and gpsd: who it is. Wins over what a stream says about itself.
+    /// NMEA 0183 and UBX, which name no sender, gpsd and JSON: who it is. Wins over what a stream says about itself.
     pub device: Option<DeviceId>,
     /// Secret of this node, from which authentication codes are derived.
     pub node_key: [u8; 16],
@@ -133,6 +136,17 @@ impl Settings {
     /// The time of a fix, with its source: as the device has it, or moved by the weeks that it lost.
     fn fix_time(&self, time_ms: i64, now: Arrival) -> (i64, TimeSource) {
         calendar::repair_rollover(time_ms, now.wall_ms, self.recorded)
+    }
+
+    /// States the time of a report: as sent, or the time of arrival.
+    fn state_time(&self, report: &mut Report, sent_ms: Option<i64>, now: Arrival) {
+        match sent_ms {
+            Some(time_ms) => report.fix.set_time(self.fix_time(time_ms, now)),
+            None if !self.recorded => {
+                report.fix.set_time((now.wall_ms, TimeSource::Arrival));
+            }
+            None => {}
+        }
     }
 }
 
@@ -205,6 +219,7 @@ fn open(protocol: Protocol, settings: &Settings, mode: Mode) -> Box<dyn Decoder>
         Protocol::Gps103 => Box::new(gps103::Session::new(settings)),
         Protocol::Meitrack => Box::new(meitrack::Session::new(settings)),
         Protocol::Ruptela => Box::new(ruptela::Session::new(settings)),
+        Protocol::Json => Box::new(json::Session::new(settings)),
         Protocol::Auto => Box::new(auto::Session::new(settings, mode)),
     }
 }

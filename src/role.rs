@@ -5,7 +5,7 @@
 //! [`Handed`], then [`ToChild::Start`]. It answers [`FromChild::Ready`]. What is handed to an ingest may be replaced while
 //! it runs. End-of-file means that the supervisor is gone: drain.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +80,8 @@ pub enum Duty {
         fences: Vec<Fence>,
         /// One frame in this many is traced although it raised nothing; 0: none.
         trace_one_in: u32,
+        /// Ranks of the sensors, by the number of their ring; a ring that replaces another keeps its number.
+        ranks: Vec<u8>,
     },
     /// Descriptors: the state table (read only), the listening socket, and the road graph if `roads`.
     Dispatcher {
@@ -219,6 +221,30 @@ impl Feed {
     }
 }
 
+/// A file in which a sensor's bytes are recorded.
+#[derive(Debug)]
+pub struct Recording {
+    /// Open for appending only; its header is there already.
+    pub file: OwnedFd,
+    /// What stands before each record of it.
+    pub mark: [u8; 8],
+    /// Which life of the sensor's process begins to write.
+    pub life: u32,
+}
+
+impl Recording {
+    /// The message that hands it over, or says that nothing is recorded any more, and the descriptors beside it.
+    pub fn into_message(recording: Option<Recording>) -> (ToChild, Vec<OwnedFd>) {
+        match recording {
+            Some(Recording { file, mark, life }) => {
+                let of = Some((mark, life));
+                (ToChild::Capture { of }, vec![file])
+            }
+            None => (ToChild::Capture { of: None }, Vec::new()),
+        }
+    }
+}
+
 /// Why a feed is of no use any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FeedEnd {
@@ -293,6 +319,30 @@ pub struct Notice {
     pub count: u64,
 }
 
+/// What a sensor's TLS is made of, judged by the supervisor: files in memory that nobody can change any more.
+#[derive(Debug)]
+pub struct Certificates {
+    /// The server's certificate and what leads from it to an authority, PEM.
+    pub chain: OwnedFd,
+    /// Its private key, PEM.
+    pub key: OwnedFd,
+    /// Whose signatures clients may show, PEM.
+    pub authorities: Option<OwnedFd>,
+}
+
+impl Certificates {
+    /// The message that hands it over, and the descriptors beside it.
+    pub fn as_message(&self) -> (ToChild, Vec<BorrowedFd<'_>>) {
+        let message = ToChild::Certificates {
+            authorities: self.authorities.is_some(),
+        };
+        let fds = [&self.chain, &self.key]
+            .into_iter()
+            .chain(&self.authorities);
+        (message, fds.map(AsFd::as_fd).collect())
+    }
+}
+
 /// What an ingest uses besides its input and its ring, and may get anew while it runs.
 #[derive(Debug)]
 pub enum Handed {
@@ -300,6 +350,10 @@ pub enum Handed {
     Feed(Feed),
     /// A list of devices, in the place of the one before if it is right.
     Devices(Devices),
+    /// A file to record in, in the place of the one before; `None`: nothing is recorded any more.
+    Capture(Option<Recording>),
+    /// Certificates for connections that come from now on.
+    Certificates(Certificates),
 }
 
 impl Handed {
@@ -325,6 +379,18 @@ impl Handed {
             ToChild::Devices { number } => Some(Handed::Devices(Devices {
                 number,
                 list: fds.next()?,
+            })),
+            ToChild::Capture {
+                of: Some((mark, life)),
+            } => {
+                let file = fds.next()?;
+                Some(Handed::Capture(Some(Recording { file, mark, life })))
+            }
+            ToChild::Capture { of: None } => Some(Handed::Capture(None)),
+            ToChild::Certificates { authorities } => Some(Handed::Certificates(Certificates {
+                chain: fds.next()?,
+                key: fds.next()?,
+                authorities: if authorities { Some(fds.next()?) } else { None },
             })),
             _ => None,
         }
@@ -360,6 +426,16 @@ pub enum ToChild {
     Devices {
         /// See [`Devices::number`].
         number: u64,
+    },
+    /// What a sensor's bytes are recorded in from now on (ingest only). Beside it travels the file, if there is one.
+    Capture {
+        /// [`Recording::mark`] and [`Recording::life`]; none: nothing is recorded any more.
+        of: Option<([u8; 8], u32)>,
+    },
+    /// What a sensor's TLS is made of (ingest only). Beside it travel the chain, the key, and the authorities of clients.
+    Certificates {
+        /// Whether there is a descriptor of authorities.
+        authorities: bool,
     },
     /// All is handed over.
     Start,
@@ -398,6 +474,13 @@ pub enum FromChild {
     },
     /// Device ids that an operator should look at (ingest only), in the place of those said before.
     Notices(Vec<Notice>),
+    /// A recording came to an end because its file cannot be written (ingest only).
+    CaptureFailed {
+        /// The mark of the file.
+        mark: [u8; 8],
+        /// Why.
+        why: String,
+    },
     /// A producer broke the rules of its ring; the ring is no longer read.
     Violation {
         /// Number of the ring.

@@ -1,6 +1,8 @@
 //! The supervisor: owns every shared object, starts, watches and ends the children, and never reads a byte of a
 //! device. It leaves what to restart when and what to stop first to `restart` and `shutdown`, which are pure.
 
+mod captures;
+mod certificates;
 mod child;
 pub mod control;
 mod device_list;
@@ -10,6 +12,7 @@ mod node;
 mod plan;
 mod reopen;
 pub mod report;
+pub mod request;
 mod restart;
 mod shutdown;
 mod state_dir;
@@ -119,7 +122,11 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
     let mut states_awaited = true;
     loop {
         tokio::select! {
-            _ = beat.tick() => node.beat(),
+            _ = beat.tick() => {
+                node.beat();
+                let changed = node.captures().beat(std::time::Instant::now());
+                changed.iter().for_each(|sensor| hand_capture(&mut children, sensor));
+            }
             () = &mut states_due, if states_awaited => {
                 states_awaited = false;
                 if release_classifier(&mut children) {
@@ -134,8 +141,8 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
                 }
                 Ask::Report => info!("{}", serde_json::to_string(&node.report()).expect("a report is plain data")),
                 Ask::Reload => {
-                    warn!("cannot reload: restart to use a changed configuration; lists of devices are read again");
-                    read_device_lists(&node, &mut children);
+                    warn!("cannot reload: restart to use a changed configuration; certificates and lists of devices are read again");
+                    reload(&node, &mut children);
                 }
             },
             _ = &mut control => unreachable!("the control socket is served for ever"),
@@ -197,6 +204,7 @@ fn hear(
                 );
             }
         }
+        News::Capture { sensor } => hand_capture(children, &sensor),
         News::Snapshot(states) => node.keep_snapshot(states),
         News::Replaced { ring, reaped } => match reaped {
             End::Producer => hand_on(node, children, ring),
@@ -221,20 +229,33 @@ fn hear(
         }
         News::Reload(done) => {
             // Whoever asked may be gone.
-            let _ = done.send(read_device_lists(node, children));
+            let _ = done.send(reload(node, children));
         }
         News::Ended { .. } => {}
     }
 }
 
-/// Reads every list of devices again and hands it to its ingest, which judges it.
-fn read_device_lists(node: &Node, children: &mut [Child]) -> Vec<ReadList> {
+/// Reads certificates and lists of devices again and hands them to their ingests, which judge the lists.
+fn reload(node: &Node, children: &mut [Child]) -> Vec<ReadList> {
+    for name in node.renew_certificates() {
+        let children = children.iter_mut().filter(|child| child.name == name);
+        children.for_each(|child| child.hand(Part::Certificates));
+    }
     let lists = node.read_device_lists();
     for list in lists.iter().filter(|list| list.outcome.is_ok()) {
         let children = children.iter_mut().filter(|child| child.name == list.name);
         children.for_each(|child| child.hand(Part::Devices));
     }
     lists
+}
+
+/// Tells the ingest of a sensor where to record.
+fn hand_capture(children: &mut [Child], sensor: &str) {
+    let ingests = children
+        .iter_mut()
+        .filter(|child| child.name.role == Role::Ingest);
+    let ingests = ingests.filter(|child| child.name.instance == sensor);
+    ingests.for_each(|child| child.hand(Part::Capture));
 }
 
 /// Lets the classifier start if it still waits; whether it did.

@@ -7,19 +7,27 @@
 
 #[path = "fault/armed.rs"]
 mod armed;
+#[path = "fault/aside.rs"]
+mod aside;
 #[path = "fault/broker_away.rs"]
 mod broker_away;
+#[path = "fault/crowd.rs"]
+mod crowd;
 #[path = "fault/disk_full.rs"]
 mod disk_full;
 #[path = "fault/drain.rs"]
 mod drain;
 #[path = "fault/fail_points.rs"]
 mod fail_points;
+#[path = "fault/footprint.rs"]
+mod footprint;
 #[path = "fault/guests.rs"]
 mod guests;
 #[path = "../fuzz/harness/mod.rs"]
 #[allow(dead_code)]
 mod harness;
+#[path = "fault/idle.rs"]
+mod idle;
 #[path = "fault/journal_full.rs"]
 mod journal_full;
 #[path = "fault/memory.rs"]
@@ -145,6 +153,18 @@ const CASES: &[Case] = &[
         run: memory::run,
     },
     Case {
+        name: "crowd",
+        promises: &["S3"],
+        what: "senders of rubbish, slow and silent ones beside good devices, which notice nothing",
+        run: crowd::run,
+    },
+    Case {
+        name: "idle",
+        promises: &["S3"],
+        what: "connections that logged in and say nothing: what each takes",
+        run: idle::run,
+    },
+    Case {
         name: "ring-storm",
         promises: &["R1"],
         what: "kill -9 of either side of a ring at any instant, with a private ledger",
@@ -169,6 +189,17 @@ const CASES: &[Case] = &[
         run: ring::taken_over::run,
     },
 ];
+
+/// Skips a case that needs so many descriptors in one process, where the system gives fewer.
+pub fn lacks_descriptors(needed: u64) -> Option<Verdict> {
+    let given = device_sim::descriptors::raise_limit();
+    (given < needed).then(|| Verdict {
+        outcome: Outcome::Skipped(format!(
+            "needs {needed} descriptors, the system gives {given}"
+        )),
+        counts: BTreeMap::new(),
+    })
+}
 
 struct Asked {
     cases: Vec<String>,

@@ -17,6 +17,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::broker::{self, BrokerError};
 use crate::checker::Check;
 use crate::crew::{self, Carrier, Protocol, Target};
+use crate::crowd;
+use crate::descriptors;
+use crate::duration;
 use crate::fleet::{Fleet, FleetError, Options, Progress};
 use crate::replay;
 use crate::roads::{Roads, RoadsError};
@@ -43,7 +46,8 @@ const FAILED: u8 = 2;
   device-sim fleet --protocols all --target 127.0.0.1:5000 --udp-target 127.0.0.1:5001
   device-sim fleet --devices 100 --pipeline 100 --for 10s --target 127.0.0.1:7808 --json
   device-sim nmea --file drive.nmea --target 127.0.0.1:7183 --speed 10
-  device-sim broker --listen 127.0.0.1:1883"
+  device-sim broker --listen 127.0.0.1:1883
+  device-sim crowd --target 127.0.0.1:7808 --garbage 1000 --slow 100 --source 127.0.0.0/8 --for 30s"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -60,6 +64,8 @@ enum Verb {
     Nmea(NmeaArgs),
     /// Run a small MQTT 5 broker that can misbehave by script
     Broker(broker::Args),
+    /// Connect as many that are no good devices: silent ones, senders of rubbish, slow ones, fast ones
+    Crowd(crowd::Args),
 }
 
 #[derive(Debug, Args)]
@@ -90,7 +96,7 @@ struct FleetArgs {
     #[arg(long, default_value_t = 200)]
     devices: u32,
     /// How long devices report, such as 20s or 5m; until stopped without it
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     length: Option<Duration>,
     /// Folder written by `scenario` with the same seed and devices
     #[arg(long)]
@@ -111,10 +117,10 @@ struct FleetArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     sos_every: Option<u32>,
     /// First timeout of an answer; resends wait longer
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     answer_timeout: Duration,
     /// How long everything may take to be answered and delivered at the end
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     grace: Duration,
     /// What the devices speak, in turn: jt808, teltonika, teltonika-udp, gt06, h02, osmand, nmea, set apart by
     /// commas, or all
@@ -200,6 +206,8 @@ enum CliError {
     Fleet(#[from] FleetError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Crowd(#[from] crowd::CommandError),
     #[error("cannot write scenario to {0:?}: {1}")]
     Write(PathBuf, io::Error),
     #[error("cannot drive in {0:?}: its {CONFIG_FILE} is not that of seed {1} and {2} devices")]
@@ -238,8 +246,15 @@ async fn run(verb: Verb) -> Result<ExitCode, CliError> {
         Verb::Fleet(args) => return fleet(*args).await,
         Verb::Nmea(args) => nmea(&args).await?,
         Verb::Broker(args) => broker::command(args).await?,
+        Verb::Crowd(args) => return crowd(args).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn crowd(args: crowd::Args) -> Result<ExitCode, CliError> {
+    descriptors::raise_limit();
+    let anybody = crowd::command(args).await?;
+    Ok(ExitCode::from(if anybody { 0 } else { NOT_OK }))
 }
 
 fn scenario(args: &ScenarioArgs) -> Result<(), CliError> {
@@ -259,7 +274,7 @@ fn scenario(args: &ScenarioArgs) -> Result<(), CliError> {
 }
 
 async fn fleet(args: FleetArgs) -> Result<ExitCode, CliError> {
-    raise_file_limit();
+    descriptors::raise_limit();
     let json = args.json;
     let (mut options, roads) = prepare(&args)?;
     let mut input = None;
@@ -558,30 +573,6 @@ async fn ended(input: &mut Option<mpsc::UnboundedReceiver<String>>) {
     }
 }
 
-/// Each device is a socket: take as many as the system lets us. Refused, the fleet is told by its connections.
-fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
-}
-
-/// A number with its unit: ms, s, min or h.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let milliseconds = match &text[digits.len()..] {
-        "ms" => 1.0,
-        "s" => 1e3,
-        "min" => 60e3,
-        "h" => 3600e3,
-        _ => return Err("expected a number and a unit, such as 20s".into()),
-    };
-    let number: f64 = digits
-        .parse()
-        .map_err(|_| format!("{digits:?} is no number"))?;
-    Duration::try_from_secs_f64(number * milliseconds / 1e3).map_err(|error| error.to_string())
-}
-
 fn speed(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
     let usable = number.is_finite() && number >= 0.0;
@@ -599,15 +590,6 @@ mod tests {
     #[test]
     fn command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_need_a_unit() {
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1_500)));
-        assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
-        for bad in ["20", "s", "-1s", "1d", "1 s s"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -43,6 +43,27 @@ impl Histogram {
         Some(upper_us(at).min(self.max_us) as f64 / 1e3)
     }
 
+    /// What was counted after `earlier`, an older state of the same counts. The longest is known to its bucket only.
+    pub fn since(&self, earlier: &Histogram) -> Histogram {
+        let counts: Vec<u64> = self
+            .counts
+            .iter()
+            .zip(&earlier.counts)
+            .map(|(now, then)| now.saturating_sub(*then))
+            .collect();
+        let last = counts.iter().rposition(|&count| count > 0);
+        Histogram {
+            total: counts.iter().sum(),
+            max_us: last.map_or(0, |at| upper_us(at).min(self.max_us)),
+            counts,
+        }
+    }
+
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
+        self.total
+    }
+
     /// The longest, ms; `None` if there are none.
     pub fn max_ms(&self) -> Option<f64> {
         (self.total > 0).then_some(self.max_us as f64 / 1e3)
@@ -94,5 +115,17 @@ mod tests {
         within(0.99, 9.9);
         assert_eq!(histogram.share_ms(1.0), Some(10.0));
         assert_eq!(histogram.max_ms(), Some(10.0));
+    }
+
+    #[test]
+    fn a_later_state_less_an_earlier_one_is_what_came_between() {
+        let mut histogram = Histogram::default();
+        (0..100).for_each(|_| histogram.add(50_000));
+        let earlier = histogram.clone();
+        assert_eq!(histogram.since(&earlier).share_ms(0.5), None);
+        (1..=30).for_each(|us| histogram.add(us));
+        let between = histogram.since(&earlier);
+        assert_eq!((between.count(), between.max_ms()), (30, Some(0.03)));
+        assert_eq!(between.share_ms(0.5), Some(0.015));
     }
 }

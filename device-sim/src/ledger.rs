@@ -345,6 +345,11 @@ impl Ledger {
         book.expected().filter(|(_, _, seen)| !seen).count()
     }
 
+    /// All times so far from sending a report to its arrival at the stream's subscriber.
+    pub fn latency(&self) -> Histogram {
+        self.open().latency.clone()
+    }
+
     /// Median, 99th percentile and maximum from sending a report to its arrival at the stream's subscriber, ms.
     pub fn latency_ms(&self) -> [Option<f64>; 3] {
         let book = self.open();

@@ -4,8 +4,8 @@
 //! of the [`crew`] sends its [`report`]s by the [`schedule`] in its [`dialect`]: [`jt808`], [`teltonika`], [`gt06`],
 //! [`h02`], [`osmand`] or [`nmea`]. The [`fleet`] runs them all. The [`ledger`] notes what was sent and answered and
 //! what the [`subscriber`]s saw; [`truth`] says which alarms that means, and the [`checker`] judges. Beside them stand
-//! a [`broker`] that can misbehave, a [`sink`] for traces and the [`replay`] of recorded logs. Nothing here is shared
-//! with the runtime: neither encoders nor geometry nor rules.
+//! a [`broker`] that can misbehave, a [`crowd`] of connections that are no good devices, a [`sink`] for traces and the
+//! [`replay`] of recorded logs. Nothing here is shared with the runtime: neither encoders nor geometry nor rules.
 
 pub mod alarm;
 pub mod broker;
@@ -13,9 +13,12 @@ mod calendar;
 pub mod checker;
 pub mod cli;
 pub mod crew;
+pub mod crowd;
 pub mod delivery;
+pub mod descriptors;
 pub mod device;
 pub mod dialect;
+mod duration;
 pub mod fleet;
 pub mod gt06;
 pub mod h02;

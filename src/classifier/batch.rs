@@ -105,6 +105,8 @@ impl Message {
 /// What the dispatcher is told.
 #[derive(Clone, Copy, Debug)]
 pub enum Update {
+    /// The tracks of a device come in by the batch's sensor now, and did not before.
+    Sensor(DeviceId),
     /// The track of a frame, by its place in [`Batch::frames`].
     Track(usize),
     /// An event that its device owes.

@@ -85,8 +85,10 @@ impl Fleet {
             }
             let Some(slot) = self.free_slot() else { break };
             state.settle_open();
+            state.receivers.begin_anew();
             if !exact {
                 state.memory.forget_what_went_on();
+                state.receivers.forget_what_went_on();
             }
             let berth = self.insert(slot, state);
             if self.switch(berth).is_ok() {
@@ -220,8 +222,7 @@ mod tests {
     /// an alarm; after the restart a third press looked like the first one and raised nothing, though it was answered.
     #[test]
     fn a_state_older_than_what_was_answered_does_not_hide_that_a_button_is_pressed_again() {
-        use crate::classifier::testing::{report, rule_set, with_digest};
-        use crate::classifier::verdict::classify;
+        use crate::classifier::testing::{classify, report, rule_set, with_digest};
         use crate::frame::AlarmKind;
 
         let pressed = |time_ms| {

@@ -128,8 +128,7 @@ impl DeviceState {
 mod tests {
     use super::*;
     use crate::classifier::state::OWED_EVENTS_MAX;
-    use crate::classifier::testing::{report, report_at, rule_set, with_digest};
-    use crate::classifier::verdict::classify;
+    use crate::classifier::testing::{classify, report, report_at, rule_set, with_digest};
     use crate::frame::AlarmKind;
 
     fn push(state: &mut DeviceState, frame: &Frame, resent: bool) -> Outcome {

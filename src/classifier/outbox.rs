@@ -1,6 +1,6 @@
 //! Records about to be published, one after the other in memory that is kept.
 
-use crate::frame::{Event, Frame, record_kind};
+use crate::frame::{Event, Frame, SensorChange, record_kind};
 use crate::hop::TRACE_HEAD_BYTES;
 
 /// Records.
@@ -32,6 +32,14 @@ impl Outbox {
                 .expect("a slot holds a frame without attributes");
             self.bytes.truncate(start + 1 + used);
         }
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Adds the sensor of a vehicle's tracks. A slot has room for the longest name, so it always fits.
+    pub fn push_sensor(&mut self, change: &SensorChange) {
+        self.bytes.push(record_kind::SENSOR);
+        let bytes = postcard::to_stdvec(change).expect("memory takes what has a length");
+        self.bytes.extend_from_slice(&bytes);
         self.ends.push(self.bytes.len());
     }
 
@@ -102,7 +110,7 @@ mod tests {
         let mut state = crate::classifier::state::DeviceState::new(frame.device);
         let rules = crate::classifier::testing::rule_set();
         let frame = crate::classifier::testing::report_at("1", 1_000, 1_000.0, 0);
-        let verdict = crate::classifier::verdict::classify(&state, &frame, &rules);
+        let verdict = crate::classifier::testing::classify(&state, &frame, &rules);
         state.apply(&frame, "gate", &verdict);
         let event = state.memory.owed[0].event(frame.device, None);
         let mut outbox = Outbox::default();

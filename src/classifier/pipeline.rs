@@ -23,7 +23,7 @@ use super::outbox::Outbox;
 use super::rule::RuleSet;
 use super::sensor::Sensor;
 use super::state::Applied;
-use super::tally::{count_found, count_standing};
+use super::tally::{count_change, count_found, count_standing};
 use super::verdict::{Standing, classify};
 use room::Patience;
 
@@ -103,11 +103,15 @@ impl Pipeline {
 
     /// Adds a sensor's ring, or replaces the one of the same number. `restarted`: a predecessor may have taken frames
     /// that are still there.
-    pub fn add_sensor(&mut self, name: &str, consumer: Consumer, restarted: bool) {
-        let sensor = Sensor::new(name, consumer, restarted, &self.stats);
+    ///
+    /// The best by rank is read first: of what came in while nobody judged, a receiver in use must not seem silent only
+    /// because its ring is read later.
+    pub fn add_sensor(&mut self, name: &str, rank: u8, consumer: Consumer, restarted: bool) {
+        let sensor = Sensor::new(name, rank, consumer, restarted, &self.stats);
         let ring = sensor.consumer.identity().ring;
         self.sensors.retain(|s| s.consumer.identity().ring != ring);
         self.sensors.push(sensor);
+        self.sensors.sort_by_key(|sensor| sensor.rank);
     }
 
     /// Passes on outcomes, then every ring once, a batch of each; whether a frame was there.
@@ -259,11 +263,17 @@ impl Pipeline {
         if taken.applied {
             self.stats.add(Metric::Redelivered, 1);
         } else {
-            let verdict = classify(state, &taken.frame, &self.rules);
+            let turn = state.hear(&taken.frame, sensor.rank, &self.rules);
+            if let Some(change) = turn.change {
+                count_change(&self.stats, change);
+            }
+            let verdict = classify(state, &taken.frame, turn, &self.rules);
             if !verdict.transitions.is_empty() {
                 taken.frame.trace.stamp(Hop::Classified, (self.clock)());
             }
             let resent = batch.messages[message].answer_index.is_some();
+            let known = &state.public.sensor;
+            let elsewhere = !known.is_empty() && *known != sensor.name;
             let outcome = state.apply_in_turn(&taken.frame, &sensor.name, &verdict, resent);
             waits = match (verdict.perhaps_known, verdict.ends) {
                 (true, _) => Some(Until::Safe),
@@ -275,6 +285,9 @@ impl Pipeline {
             self.stats
                 .add(Metric::AlarmsOverLimit, outcome.over_limit as u64);
             if outcome.shown {
+                if elsewhere {
+                    batch.updates.push(Update::Sensor(id));
+                }
                 batch.updates.push(Update::Track(at_frame));
             }
             if outcome.out_of_turn {

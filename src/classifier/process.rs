@@ -64,6 +64,7 @@ pub fn run(started: Started) -> Result<(), ClassifierError> {
         rules,
         fences,
         trace_one_in,
+        ranks,
     } = assignment.duty
     else {
         return Err(ClassifierError::Assignment("the duty"));
@@ -73,6 +74,7 @@ pub fn run(started: Started) -> Result<(), ClassifierError> {
         rules,
         fences,
         trace_one_in,
+        ranks,
         restarted: assignment.restarts > 0,
         stats: Stats::attach(page.as_fd(), &assignment.instance, wall_ms())?,
         table: started
@@ -95,6 +97,8 @@ pub struct Setup {
     pub fences: Vec<Fence>,
     /// One frame in this many is traced although it raised nothing; 0: none.
     pub trace_one_in: u32,
+    /// Ranks of the sensors, by the number of their ring.
+    pub ranks: Vec<u8>,
     /// Whether a predecessor died.
     pub restarted: bool,
     /// The statistics page.
@@ -145,6 +149,7 @@ pub async fn serve(setup: Setup) -> Result<(), ClassifierError> {
             clock: monotonic_ns,
         }),
         seats: Vec::new(),
+        ranks: setup.ranks,
         waiter,
         control,
         stats,
@@ -184,6 +189,7 @@ struct Process {
     pipeline: Pipeline,
     /// Number and place of each sensor's ring.
     seats: Vec<(u32, Seat)>,
+    ranks: Vec<u8>,
     waiter: Waiter,
     control: AsyncChannel,
     stats: Stats<ClassifierMetric>,
@@ -209,7 +215,9 @@ impl Process {
             self.waiter.remove(self.seats.swap_remove(at).1);
         }
         self.seats.push((ring.ring, seat));
-        self.pipeline.add_sensor(&ring.name, consumer, restarted);
+        let rank = self.ranks.get(ring.ring as usize).copied().unwrap_or(1);
+        self.pipeline
+            .add_sensor(&ring.name, rank, consumer, restarted);
         Ok(())
     }
 

@@ -17,6 +17,8 @@ pub struct RuleSet {
     pub jump: JumpRule,
     /// A fix this far ahead of the clock is a clock fault, ms.
     pub future_max_ms: u64,
+    /// After so long without a fresh fix of the receiver in use, the next one is, ms.
+    pub fail_over_ms: i64,
     /// Fences, in the order of the configuration.
     pub fences: Vec<Circle>,
 }
@@ -28,6 +30,7 @@ impl RuleSet {
             overspeed: rules.overspeed,
             jump: rules.jump,
             future_max_ms: rules.future_max_ms,
+            fail_over_ms: i64::try_from(rules.fail_over_ms).unwrap_or(i64::MAX),
             fences: fences.iter().map(Circle::new).collect(),
         }
     }

@@ -10,6 +10,8 @@ use super::batch::BATCH_FRAMES_MAX;
 pub struct Sensor {
     /// The sensor's name.
     pub name: String,
+    /// How good its receivers are beside others of the same vehicle; 1 is best.
+    pub rank: u8,
     /// The ring.
     pub consumer: Consumer,
     /// Frames before this sequence may have been taken by a predecessor that died.
@@ -22,6 +24,7 @@ impl Sensor {
     /// Takes over a ring. `restarted`: a predecessor may have taken frames that are still there.
     pub fn new(
         name: &str,
+        rank: u8,
         mut consumer: Consumer,
         restarted: bool,
         stats: &Stats<Metric>,
@@ -31,6 +34,7 @@ impl Sensor {
         let taken = waiting.min((BATCH_FRAMES_MAX + MESSAGE_FRAMES_MAX) as u64);
         let mut sensor = Sensor {
             name: name.into(),
+            rank,
             redelivered_below: if restarted {
                 consumer.head() + taken
             } else {

@@ -15,6 +15,7 @@ use crate::table::{PAYLOAD_BYTES_MAX, PublicState};
 use super::gap::{GAP_BYTES_MAX, Gap};
 use super::hygiene::Seen;
 use super::place::Place;
+use super::receiver::Receivers;
 
 /// Events of a device that may be owed at a time.
 pub const OWED_EVENTS_MAX: usize = 4;
@@ -39,6 +40,9 @@ pub struct DeviceState {
     pub public: PublicState,
     /// What only the classifier needs.
     pub memory: Memory,
+    /// Its receivers. Written behind the rest, so that a state of before there were several reads as one of those that
+    /// have one.
+    pub receivers: Receivers,
 }
 
 /// The private part of a device's state.
@@ -106,6 +110,15 @@ impl Course {
     pub fn ends(&self, before: &Course) -> bool {
         before.momentary.0 & !self.momentary.0 != 0
             || before.over_since_ms.is_some() && self.over_since_ms.is_none()
+    }
+}
+
+impl Course {
+    /// Fixes of another receiver follow: what was going on is not judged across the seam, and a vehicle does not jump
+    /// where only its receiver changes.
+    pub fn pass_on(&mut self) {
+        self.over_since_ms = None;
+        self.jumps = u32::MAX;
     }
 }
 
@@ -228,22 +241,31 @@ impl DeviceState {
                 alarms: Vec::new(),
             },
             memory: Memory::default(),
+            receivers: Receivers::default(),
         }
     }
 
-    /// Writes the state to `out`, the public part first; its length, or `None` when it does not fit.
+    /// Writes the state to `out`, the public part first, the receivers last; its length, or `None` when it does not fit.
     pub fn encode(&self, out: &mut [u8; PAYLOAD_BYTES_MAX]) -> Option<usize> {
         let public = postcard::to_slice(&self.public, out).ok()?.len();
-        let memory = postcard::to_slice(&self.memory, &mut out[public..]).ok()?;
-        Some(public + memory.len())
+        let memory = postcard::to_slice(&self.memory, &mut out[public..])
+            .ok()?
+            .len();
+        let receivers = postcard::to_slice(&self.receivers, &mut out[public + memory..]).ok()?;
+        Some(public + memory + receivers.len())
     }
 
-    /// Reads what [`DeviceState::encode`] wrote. Where only the private part does not parse, as after an upgrade, the
-    /// public part is kept; `None` where that one does not parse either.
+    /// Reads what [`DeviceState::encode`] wrote. What parses is kept, from the front on, as after an upgrade; `None` where
+    /// not even the public part does.
     pub fn decode(payload: &[u8]) -> Option<DeviceState> {
         let (public, private) = postcard::take_from_bytes::<PublicState>(payload).ok()?;
-        let memory = postcard::from_bytes(private).unwrap_or_default();
-        Some(DeviceState { public, memory })
+        let (memory, rest) = postcard::take_from_bytes(private).unwrap_or_default();
+        let receivers = postcard::from_bytes(rest).unwrap_or_default();
+        Some(DeviceState {
+            public,
+            memory,
+            receivers,
+        })
     }
 
     /// Whether the state fits its slot, now and with all that it may grow by.
@@ -252,6 +274,7 @@ impl DeviceState {
         let growth = GROWTH_BYTES_MAX
             + gap
             + self.memory.seen.growth_bytes()
+            + self.receivers.growth_bytes()
             + (APPLIED_RINGS_MAX - self.memory.applied.len()) * APPLIED_BYTES_MAX;
         let mut scratch = [0; PAYLOAD_BYTES_MAX];
         self.encode(&mut scratch)
@@ -398,7 +421,10 @@ mod tests {
             PublicState::decode(&bytes[..used]),
             Some(state.public.clone())
         );
-        let cut = DeviceState::decode(&bytes[..used - 1]).unwrap();
+        // Of the same layout, but for the receivers: what a node wrote before it knew of several.
+        let older = used - postcard::to_stdvec(&state.receivers).unwrap().len();
+        assert_eq!(DeviceState::decode(&bytes[..older]), Some(state.clone()));
+        let cut = DeviceState::decode(&bytes[..older - 1]).unwrap();
         assert_eq!((cut.public, cut.memory), (state.public, Memory::default()));
     }
 

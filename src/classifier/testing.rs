@@ -5,7 +5,10 @@ use crate::frame::{Alarms, DeviceId, Fix, FixFields, Frame, FrameFlags, TimeSour
 use crate::hop::TraceHead;
 
 use super::place::METRES_PER_E7;
+use super::receiver::Turn;
 use super::rule::RuleSet;
+use super::state::DeviceState;
+use super::verdict::{self, Verdict};
 
 /// Where test devices are: metres are counted north from here.
 pub const HOME_E7: (i32, i32) = (480_000_000, 110_000_000);
@@ -67,6 +70,7 @@ pub fn rules() -> Rules {
             jumps_max: 3,
         },
         future_max_ms: 60_000,
+        fail_over_ms: 5_000,
     }
 }
 
@@ -84,4 +88,9 @@ pub fn fence(name: &str, north_m: f64) -> Fence {
 /// The rules with a fence "yard" 1,000 m north of home.
 pub fn rule_set() -> RuleSet {
     RuleSet::new(&rules(), &[fence("yard", 1_000.0)])
+}
+
+/// Judges a frame of a device with one receiver.
+pub fn classify(state: &DeviceState, frame: &Frame, rules: &RuleSet) -> Verdict {
+    verdict::classify(state, frame, Turn::alone(1), rules)
 }

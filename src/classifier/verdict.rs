@@ -11,6 +11,7 @@ use super::alarm::{Alarming, Transition};
 use super::fence::Side;
 use super::hygiene::{self, Rejection};
 use super::place::Place;
+use super::receiver::{Reported, Turn};
 use super::rule::{OVERSPEED, RuleSet, Speeding};
 use super::state::{Course, DeviceState, OWED_EVENTS_MAX, OpenSpell, Owed, Spell, spell_key};
 
@@ -25,6 +26,8 @@ pub enum Standing {
     Repeated,
     /// Not used by rules.
     Rejected(Rejection),
+    /// Not used at all: a better receiver of the vehicle is.
+    Outranked,
 }
 
 /// What follows from a frame.
@@ -44,6 +47,7 @@ pub struct Verdict {
     pub ends: bool,
     /// Steps in the lives of alarms, in the order in which they happened.
     pub transitions: Vec<Transition>,
+    turn: Turn,
     live: Course,
     history: Course,
     /// Whether the report belongs to the course of the late ones.
@@ -66,9 +70,17 @@ pub struct Outcome {
     pub out_of_turn: bool,
 }
 
-/// Judges a frame of the device whose state is given.
-pub fn classify(state: &DeviceState, frame: &Frame, rules: &RuleSet) -> Verdict {
+/// Marks the digest of a report whose position did not count: another receiver may state the same, and then it does.
+const ASIDE: u64 = 0x5555_5555_5555_5555;
+
+/// Judges a frame of the device whose state is given and which has heard it.
+pub fn classify(state: &DeviceState, frame: &Frame, turn: Turn, rules: &RuleSet) -> Verdict {
     let memory = &state.memory;
+    let mut live = memory.live;
+    let reported = state.receivers.reported(turn.rank);
+    if let Some(reported) = reported {
+        (live.report_ms, live.momentary) = (reported.report_ms, reported.momentary);
+    }
     let time = hygiene::time_of(frame, rules.future_max_ms);
     let mut verdict = Verdict {
         standing: Standing::Repeated,
@@ -77,24 +89,27 @@ pub fn classify(state: &DeviceState, frame: &Frame, rules: &RuleSet) -> Verdict 
         time_ms: time.ok(),
         ends: false,
         transitions: Vec::new(),
-        live: memory.live,
+        turn,
+        live,
         history: memory.history,
         late_report: false,
     };
     // A report without a time is the same whenever nothing changed, so only the last one can tell that it repeats.
-    let repeated = match time {
-        Err(Rejection::NoTime) => memory.seen.ends_with(frame.digest),
-        _ => memory.seen.contains(frame.digest),
+    let known = |digest| match time {
+        Err(Rejection::NoTime) => memory.seen.ends_with(digest),
+        _ => memory.seen.contains(digest),
     };
-    if repeated {
+    let known_aside = !(turn.counts && reported.is_none()) && known(frame.digest ^ ASIDE);
+    if known(frame.digest) || known_aside && !turn.counts {
         return verdict;
     }
-    verdict.judge_report(state, frame);
+    verdict.judge_report(state, frame, known_aside);
     match time.and_then(|_| hygiene::usable(&frame.fix)) {
+        _ if !turn.counts => verdict.standing = Standing::Outranked,
         Ok(place) => verdict.judge_place(state, frame, place, rules),
         Err(rejection) => verdict.standing = Standing::Rejected(rejection),
     }
-    verdict.ends = verdict.live.ends(&memory.live) || verdict.history.ends(&memory.history);
+    verdict.ends = verdict.live.ends(&live) || verdict.history.ends(&memory.history);
     let drawable = match verdict.standing {
         Standing::Newest => true,
         Standing::Rejected(Rejection::Invalid) => hygiene::shown(&frame.fix).is_ok(),
@@ -108,7 +123,8 @@ pub fn classify(state: &DeviceState, frame: &Frame, rules: &RuleSet) -> Verdict 
 
 impl Verdict {
     /// What the device itself says, position or not. Reports of the same second are in the order of their arrival.
-    fn judge_report(&mut self, state: &DeviceState, frame: &Frame) {
+    /// `known`: another receiver has said the very same.
+    fn judge_report(&mut self, state: &DeviceState, frame: &Frame, known: bool) {
         let time_ms = self.time_ms;
         let older_than =
             |course: &Course| matches!((time_ms, course.report_ms), (Some(t), Some(r)) if t < r);
@@ -122,7 +138,7 @@ impl Verdict {
             &mut self.live
         };
         let nothing = frame.held.0 | frame.momentary.0 | course.momentary.0 == 0;
-        if !nothing || state.has_open() {
+        if !known && (!nothing || state.has_open()) {
             let alarming = Alarming {
                 state,
                 at_ms: time_ms.unwrap_or(frame.received_ms),
@@ -130,9 +146,13 @@ impl Verdict {
                 backwards: late && older_than(course),
             };
             let before = course.momentary;
+            let mut held = frame.held;
+            if !late {
+                held.0 |= state.receivers.held_by_others(self.turn.rank).0;
+            }
             alarming.reported(
                 &mut self.transitions,
-                frame.held,
+                held,
                 frame.momentary,
                 before,
                 frame.digest,
@@ -387,14 +407,20 @@ impl DeviceState {
     /// Remembers the report itself.
     fn note_report(&mut self, frame: &Frame, verdict: &Verdict) {
         let memory = &mut self.memory;
-        memory.seen.push(frame.digest);
+        let alarms = frame.held.0 | frame.momentary.0;
+        if verdict.turn.counts {
+            memory.seen.push(frame.digest);
+        } else if alarms != 0 {
+            memory.seen.push(frame.digest ^ ASIDE);
+        }
         // A momentary alarm that the device still states: its spell goes on.
-        let course = if verdict.late_report {
-            &memory.history
-        } else {
-            &memory.live
+        let rank = verdict.turn.rank;
+        let before = match self.receivers.reported(rank) {
+            _ if verdict.late_report => memory.history.momentary,
+            Some(reported) => reported.momentary,
+            None => memory.live.momentary,
         };
-        for kind in Alarms(frame.momentary.0 & course.momentary.0).iter() {
+        for kind in Alarms(frame.momentary.0 & before.0).iter() {
             let key = spell_key(kind, DEVICE_RULE);
             if let Some(spell) = memory.spells.iter_mut().find(|s| s.key == key) {
                 spell.to_ms = spell.to_ms.max(frame.fix.time_ms);
@@ -403,6 +429,14 @@ impl DeviceState {
         }
         memory.live = verdict.live;
         memory.history = verdict.history;
+        if !verdict.late_report {
+            let reported = Reported {
+                report_ms: verdict.live.report_ms,
+                momentary: verdict.live.momentary,
+                held: frame.held,
+            };
+            self.receivers.note_reported(rank, reported);
+        }
     }
 }
 

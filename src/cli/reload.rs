@@ -10,8 +10,9 @@ use clap::Args;
 use super::ConfigPath;
 use crate::config::Config;
 use crate::role::exit;
-use crate::supervisor::control::{REQUEST_RELOAD, SOCKET_NAME};
+use crate::supervisor::control::SOCKET_NAME;
 use crate::supervisor::report::Reloaded;
+use crate::supervisor::request::Request;
 
 /// How long the node may take to answer: it waits for every ingest that has a list.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -68,7 +69,7 @@ pub fn run(reload: &Reload) -> i32 {
 fn ask(state_dir: &Path) -> io::Result<Reloaded> {
     let mut stream = UnixStream::connect(state_dir.join(SOCKET_NAME))?;
     stream.set_read_timeout(Some(ANSWER_WAIT))?;
-    stream.write_all(REQUEST_RELOAD)?;
+    stream.write_all(Request::Reload.line().as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     serde_json::from_str(&text).map_err(io::Error::from)

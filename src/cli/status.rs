@@ -10,8 +10,9 @@ use clap::Args;
 use super::ConfigPath;
 use crate::config::Config;
 use crate::role::exit;
-use crate::supervisor::control::{REQUEST_STATUS, SOCKET_NAME};
-use crate::supervisor::report::Report;
+use crate::supervisor::control::SOCKET_NAME;
+use crate::supervisor::report::{CaptureReport, Report};
+use crate::supervisor::request::Request;
 use crate::sys::clock;
 
 /// How long the node may take to answer.
@@ -54,14 +55,7 @@ pub fn run(status: &Status) -> i32 {
             );
             exit::OK
         }
-        Err(cause) => {
-            let socket = config.state_dir.join(SOCKET_NAME);
-            eprintln!(
-                "ringway: cannot ask {}: {cause}; does a node run there?",
-                socket.display()
-            );
-            exit::UNAVAILABLE
-        }
+        Err(cause) => unanswered(&config.state_dir, &cause),
     }
 }
 
@@ -70,12 +64,31 @@ pub fn run(status: &Status) -> i32 {
 /// # Errors
 /// When nobody answers, or not with a report.
 pub fn ask(state_dir: &Path) -> io::Result<Report> {
+    let text = request(state_dir, &Request::Status)?;
+    serde_json::from_str(&text).map_err(io::Error::from)
+}
+
+/// Asks the node that uses this state directory for something, and returns its answer.
+///
+/// # Errors
+/// When nobody answers.
+pub fn request(state_dir: &Path, what: &Request) -> io::Result<String> {
     let mut stream = UnixStream::connect(state_dir.join(SOCKET_NAME))?;
     stream.set_read_timeout(Some(ANSWER_WAIT))?;
-    stream.write_all(REQUEST_STATUS)?;
+    stream.write_all(what.line().as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    serde_json::from_str(&text).map_err(io::Error::from)
+    Ok(text)
+}
+
+/// Says on standard error that no node answers there; the exit code.
+pub fn unanswered(state_dir: &Path, cause: &io::Error) -> i32 {
+    let socket = state_dir.join(SOCKET_NAME);
+    eprintln!(
+        "ringway: cannot ask {}: {cause}; does a node run there?",
+        socket.display()
+    );
+    exit::UNAVAILABLE
 }
 
 fn show(report: &Report, out: &mut impl Write, colour: bool) -> io::Result<()> {
@@ -130,6 +143,9 @@ fn show(report: &Report, out: &mut impl Write, colour: bool) -> io::Result<()> {
             ring.name, ring.waiting, ring.slots, ring.tail
         )?;
     }
+    for capture in &report.captures {
+        writeln!(out, "\n{}", recording(capture))?;
+    }
     writeln!(out, "\nfigures (not zero)")?;
     for process in &report.processes {
         for (name, value) in &process.figures {
@@ -166,4 +182,16 @@ fn show_notices(report: &Report, out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// One line about a recording.
+fn recording(capture: &CaptureReport) -> String {
+    let sensor = &capture.sensor;
+    let stopped = capture.stopped.as_deref().unwrap_or("unknown");
+    let Some(file) = &capture.file else {
+        return format!("sensor {sensor} is not recorded: {stopped}");
+    };
+    let left = capture.left_s.map(|left| format!(", for {left:.0} s more"));
+    let (bytes, left) = (capture.bytes, left.unwrap_or_default());
+    format!("sensor {sensor} is recorded in {file} ({bytes} bytes{left})")
 }

@@ -1,11 +1,12 @@
 //! From what was written to what will be run: defaults filled in, every combination judged, the first wrong one named
 //! with its file, line and reason.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
+use super::capture::capture;
 use super::document::{
     DispatcherSection, Document, FenceSection, NoSubscriber, NodeSection, ObserverSection,
     TraceSection, UplinkSection,
@@ -25,6 +26,8 @@ pub const SENSORS_MAX: usize = 64;
 const DEVICES_MAX: u32 = 500_000;
 /// Most fences: every position is held against each.
 pub const FENCES_MAX: usize = 64;
+/// What `rules.fail_over.after` may be, ms: receivers state times in whole seconds and differ by one.
+const FAIL_OVER_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 /// Most bytes of a name of a site, node, sensor or fence.
 pub const NAME_BYTES_MAX: usize = 48;
 
@@ -152,6 +155,7 @@ pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
         observer: observer(sources, &mut ports)?,
         uplink: uplink(sources, &node)?,
         trace: trace(sources)?,
+        capture: capture(sources, &state_dir)?,
         node,
         state_dir,
         devices_max,
@@ -180,7 +184,10 @@ fn enough_connections(
 }
 
 /// The section that only one of the files may have.
-fn one<'a, T>(
+///
+/// # Errors
+/// When another one has it, too.
+pub fn one<'a, T>(
     sources: &'a [Source],
     name: &str,
     section: impl Fn(&'a Document) -> Option<&'a Spanned<T>>,
@@ -249,6 +256,11 @@ fn rules(sources: &[Source]) -> Result<Rules, ConfigError> {
     let jump = one(sources, "rules.jump", |d| d.rules.jump.as_ref())?;
     let jump = jump.map(|(_, section)| section.get_ref());
     let future = one(sources, "rules", |d| d.rules.future_max.as_ref())?;
+    let fail_over = one(sources, "rules.fail_over", |d| d.rules.fail_over.as_ref())?;
+    let after = fail_over.and_then(|(source, s)| Some((source, s.get_ref().after.as_ref()?)));
+    if let Some((source, after)) = after.filter(|(_, a)| !FAIL_OVER_MS.contains(&a.get_ref().0)) {
+        return Err(source.error(&after.span(), "after is not between 1s and 1h"));
+    }
     Ok(Rules {
         overspeed,
         jump: JumpRule {
@@ -259,6 +271,7 @@ fn rules(sources: &[Source]) -> Result<Rules, ConfigError> {
             jumps_max: jump.and_then(|j| j.jumps_max).unwrap_or(3),
         },
         future_max_ms: future.map_or(300_000, |(_, time)| time.get_ref().0),
+        fail_over_ms: after.map_or(5_000, |(_, time)| time.get_ref().0),
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::settings::{Ack, Takeover, Unknown};
+use super::settings::{Ack, ClientCertificates, Identity, Takeover, Unknown};
 use super::unit::{Bytes, Millimetres, MillimetresPerSecond, Millis};
 use crate::protocol::Protocol;
 
@@ -23,6 +23,7 @@ pub struct Document {
     pub dispatcher: Option<Spanned<DispatcherSection>>,
     pub uplink: Option<Spanned<UplinkSection>>,
     pub observer: Option<Spanned<ObserverSection>>,
+    pub capture: Option<Spanned<CaptureSection>>,
     pub trace: Option<Spanned<TraceSection>>,
 }
 
@@ -99,6 +100,7 @@ pub struct SensorSection {
     pub rank: Option<Spanned<u8>>,
     #[serde(default)]
     pub capture: bool,
+    pub tls: Option<Spanned<TlsSection>>,
     pub admit: Option<Spanned<AdmitSection>>,
 }
 
@@ -118,6 +120,16 @@ pub struct AdmitSection {
     pub silent: Option<Spanned<Millis>>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSection {
+    pub certificate: Spanned<String>,
+    pub key: Spanned<String>,
+    pub client_authorities: Option<Spanned<String>>,
+    pub client: Option<Spanned<ClientCertificates>>,
+    pub identity: Option<Spanned<Identity>>,
+}
+
 /// Rates of a serial line.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a rate, a list of rates, or \"auto\"")]
@@ -133,6 +145,7 @@ pub struct RulesSection {
     pub overspeed: Option<Spanned<OverspeedSection>>,
     pub jump: Option<Spanned<JumpSection>>,
     pub future_max: Option<Spanned<Millis>>,
+    pub fail_over: Option<Spanned<FailOverSection>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,6 +161,12 @@ pub struct OverspeedSection {
 pub struct JumpSection {
     pub speed_max: Option<MillimetresPerSecond>,
     pub jumps_max: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailOverSection {
+    pub after: Option<Spanned<Millis>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -194,6 +213,15 @@ pub enum NoSubscriber {
 #[serde(deny_unknown_fields)]
 pub struct ObserverSection {
     pub listen: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureSection {
+    pub dir: Option<String>,
+    pub file_size_max: Option<Spanned<Bytes>>,
+    pub files_max: Option<Spanned<u32>>,
+    pub free_min: Option<Spanned<Bytes>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -10,6 +10,7 @@ use super::check::{Source, in_range};
 use super::document::{Baud, InputKind, SensorSection};
 use super::port::{Ports, Transport};
 use super::settings::{Input, Listening, Program, SensorSettings};
+use super::tls::tls;
 use crate::frame::DeviceId;
 use crate::protocol::Protocol;
 
@@ -94,6 +95,10 @@ fn input(
         }
         _ => Ok(()),
     };
+    if s.capture && s.input == File {
+        let reason = "capture has no meaning for input = \"file\": it is a recording";
+        return Err(source.error(&s.name.span(), reason));
+    }
     only(&[Tcp, Udp, Http], "listen", span(&s.listen))?;
     only(&[Tcp, Http], "connections_max", span(&s.connections_max))?;
     only(&[Udp], "peers_max", span(&s.peers_max))?;
@@ -110,6 +115,7 @@ fn input(
     only(&[Exec], "group", span(&s.group))?;
     only(&[Exec], "answers", span(&s.answers))?;
     only(&[File], "speed", span(&s.speed))?;
+    only(&[Tcp, Http], "tls", span(&s.tls))?;
     let mut listen = |transport| {
         let listen = s.listen.as_ref();
         let listen = listen.ok_or_else(|| missing("listen", "where devices connect or send to"))?;
@@ -124,6 +130,11 @@ fn input(
             listen: listen(Transport::Tcp)?,
             connections_max: in_range(source, s.connections_max.as_ref(), 12_000, 1..=60_000)?,
             idle_ms,
+            tls: s
+                .tls
+                .as_ref()
+                .map(|section| tls(source, section))
+                .transpose()?,
         })
     };
     let path = |why| {

@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::protocol::Protocol;
 
@@ -12,6 +13,19 @@ pub struct Node {
     pub site: String,
     /// The node's name, unique within the site.
     pub name: String,
+}
+
+impl Node {
+    /// What authentication codes are derived from. Not a secret: these codes prove nothing, they only come out the same
+    /// after a restart.
+    pub fn key(&self) -> [u8; 16] {
+        let mut key = Sha256::new();
+        key.update(self.site.as_bytes());
+        key.update([0]);
+        key.update(self.name.as_bytes());
+        let key = key.finalize();
+        *key.first_chunk().expect("a SHA-256 has 32 bytes")
+    }
 }
 
 /// When a device is answered.
@@ -101,6 +115,41 @@ pub struct Listening {
     pub connections_max: u32,
     /// A connection that is silent for this long is closed.
     pub idle_ms: u64,
+    /// TLS, if connections are to use it.
+    pub tls: Option<Tls>,
+}
+
+/// Whether clients have to show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificates {
+    /// Who shows none does not come in.
+    Required,
+    /// Who shows one must be in order.
+    Optional,
+}
+
+/// What of a client's certificate has to be the id of the device that reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// The common name of its subject.
+    CommonName,
+}
+
+/// TLS of a sensor: PEM files, and what they are for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// The certificate shown to devices, and what leads from it to an authority that they know.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+    /// Authorities whose certificates clients show; none: clients are not asked for any.
+    pub client_authorities: Option<String>,
+    /// Whether clients have to show one.
+    pub client: ClientCertificates,
+    /// What binds a device to its certificate; none: whoever came in may report for any device.
+    pub identity: Option<Identity>,
 }
 
 /// A program whose standard output is read.
@@ -177,6 +226,20 @@ impl Input {
         }
     }
 
+    /// As it is written in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Input::Tcp(_) => "tcp",
+            Input::Http(_) => "http",
+            Input::Serial { .. } => "serial",
+            Input::Gpsd { .. } => "gpsd",
+            Input::Exec(_) => "exec",
+            Input::Fifo { .. } => "fifo",
+            Input::Udp { .. } => "udp",
+            Input::File { .. } => "file",
+        }
+    }
+
     /// Whether its bytes are one feed that the supervisor opens again whenever it ends.
     pub fn is_feed(&self) -> bool {
         match self {
@@ -246,6 +309,8 @@ pub struct Rules {
     pub jump: JumpRule,
     /// A fix this far ahead of the clock is a clock fault, ms.
     pub future_max_ms: u64,
+    /// After so long without a fresh fix of a vehicle's receiver in use, the next one is, ms.
+    pub fail_over_ms: u64,
 }
 
 /// A circular fence.
@@ -306,6 +371,19 @@ pub struct UplinkSettings {
 pub struct ObserverSettings {
     /// Address and port of `/metrics`, `/livez` and `/readyz`.
     pub listen: String,
+}
+
+/// Recordings of what devices said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureSettings {
+    /// Their directory.
+    pub dir: String,
+    /// A file that is this long is followed by another one.
+    pub file_bytes_max: u64,
+    /// Files kept of one sensor; the oldest is removed.
+    pub files_max: u32,
+    /// Nothing is recorded while the file system has less room than this.
+    pub free_bytes_min: u64,
 }
 
 /// Traces.

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::feed::{Feed, Fleet};
 use super::json;
 use super::live::{Applied, State, alarm_of};
-use crate::frame::{Event, Frame, TraceRecord, record_kind};
+use crate::frame::{Event, Frame, SensorChange, TraceRecord, record_kind};
 use crate::hop::{Hop, TraceHead};
 use crate::ring::{Consumer, Producer, Violation};
 use crate::stats::{DispatcherMetric as Metric, Stats};
@@ -117,6 +117,10 @@ impl Intake {
                 Ok(frame) => self.apply_track(fleet, &frame),
                 Err(_) => self.stats.add(Metric::BadRecords, 1),
             },
+            Some((&record_kind::SENSOR, bytes)) => match SensorChange::decode(bytes) {
+                Ok(change) => fleet.view.apply_sensor(&change),
+                Err(_) => self.stats.add(Metric::BadRecords, 1),
+            },
             Some((&record_kind::ALARM, bytes)) => match Event::decode(bytes) {
                 Ok(event) => self.apply_event(fleet, &event),
                 Err(_) => self.stats.add(Metric::BadRecords, 1),
@@ -127,7 +131,6 @@ impl Intake {
 
     fn apply_track(&mut self, fleet: &mut Fleet, frame: &Frame) {
         self.stats.add(Metric::Tracks, 1);
-        // A frame does not say its sensor; events and the state table do.
         if let Applied::Changed(slot) = fleet.view.apply_track(frame) {
             fleet.subscriptions.push_track(slot, fleet.view.track(slot));
             let head = frame.trace;

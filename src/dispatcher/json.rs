@@ -47,6 +47,14 @@ pub struct Alarm {
     pub sensor: Box<str>,
 }
 
+impl Alarm {
+    /// Whether its end is an event of its own; the id says it ([`EventId::of_alarm`]).
+    pub fn is_held(&self) -> bool {
+        let start = self.start_ms as u64;
+        self.id == EventId::of_alarm(&self.device, self.kind, &self.rule, start, self.phase)
+    }
+}
+
 /// Appends a track object, without `conflated`: that is each subscriber's own ([`write_conflated`]).
 pub fn write_track(out: &mut String, track: &Track<'_>, open: impl IntoIterator<Item = AlarmKind>) {
     out.push('{');

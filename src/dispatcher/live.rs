@@ -10,10 +10,16 @@ use std::sync::Arc;
 
 use super::json::{self, Alarm, Track};
 use super::trail::Trail;
-use crate::frame::{AlarmKind, Alarms, DEVICE_RULE, DeviceId, Event, Fix, FixFields, Frame, Phase};
+use crate::frame::{
+    AlarmKind, Alarms, DEVICE_RULE, DeviceId, Event, Fix, FixFields, Frame, Phase, SensorChange,
+};
 
 /// Open alarms kept for one vehicle; more are told to subscribers but not listed. Each kind once and a few fences.
 pub const OPEN_ALARMS_MAX: usize = 64;
+
+/// How long a momentary alarm is listed that another receiver reported than the one whose tracks are shown, ms: who
+/// looks at the map a moment later must still see it.
+const MOMENTARY_MS: i64 = 60_000;
 
 /// Number of a vehicle in the view; stays while the process lives.
 pub type Slot = u32;
@@ -76,7 +82,7 @@ impl LiveView {
         }
     }
 
-    /// Takes a frame from the ring. It does not say its sensor: the one last told by an event or the table stands.
+    /// Takes a frame from the ring. It does not say its sensor: the one last told stands.
     pub fn apply_track(&mut self, frame: &Frame) -> Applied {
         let Some((slot, new)) = self.slot(&frame.device) else {
             return Applied::Full;
@@ -87,13 +93,16 @@ impl LiveView {
         }
         vehicle.fix = frame.fix;
         vehicle.received_ms = frame.received_ms;
-        // A momentary bit is never cleared by an event: it is open as long as the device keeps saying so.
-        let reported = Alarms(frame.held.0 | frame.momentary.0);
-        vehicle
-            .open
-            .retain(|alarm| &*alarm.rule != DEVICE_RULE || reported.contains(alarm.kind));
+        vehicle.end_reported(frame);
         self.write(slot);
         Applied::Changed(slot)
+    }
+
+    /// Takes word from the ring by which sensor a vehicle's tracks come in from now on. It goes out with the next one.
+    pub fn apply_sensor(&mut self, change: &SensorChange) {
+        if let Some(&slot) = self.slots.get(&change.device) {
+            self.vehicles[slot as usize].set_sensor(&change.sensor);
+        }
     }
 
     /// Takes an event from the ring. Late events change nothing that is live. The caller tells subscribers of the
@@ -110,7 +119,10 @@ impl LiveView {
             vehicle.fix = event.fix;
             vehicle.received_ms = event.received_ms;
         }
-        vehicle.set_sensor(&event.sensor);
+        // Its tracks may come in by another.
+        if vehicle.sensor.is_empty() {
+            vehicle.set_sensor(&event.sensor);
+        }
         let same = |open: &Alarm| open.kind == event.kind && *open.rule == *event.rule;
         let known = vehicle.open.iter().position(same);
         match (event.phase, known) {
@@ -137,7 +149,10 @@ impl LiveView {
             let same_alarms = vehicle.open.iter().map(|open| open.id);
             let same = told == known && same_alarms.eq(state.open.iter().map(|open| open.id));
             if same || told < known {
-                vehicle.set_sensor(&state.sensor);
+                // An older state may be of before a change that the ring told of.
+                if same || vehicle.sensor.is_empty() {
+                    vehicle.set_sensor(&state.sensor);
+                }
                 self.write(slot);
                 return Applied::Known;
             }
@@ -289,6 +304,21 @@ impl Vehicle {
         if !sensor.is_empty() && *self.sensor != *sensor {
             self.sensor = sensor.into();
         }
+    }
+
+    /// Ends what the device reported and does not any more. A momentary bit is never cleared by an event: it is open as
+    /// long as the device keeps saying so. What another receiver of the vehicle reported is not in this frame: an alarm
+    /// that it holds is cleared by an event, a momentary one is taken as over after a while.
+    fn end_reported(&mut self, frame: &Frame) {
+        let reported = Alarms(frame.held.0 | frame.momentary.0);
+        let sensor = &self.sensor;
+        self.open.retain(|alarm| {
+            let elsewhere = || {
+                let age_ms = frame.received_ms.saturating_sub(alarm.received_ms);
+                alarm.sensor != *sensor && (age_ms < MOMENTARY_MS || alarm.is_held())
+            };
+            &*alarm.rule != DEVICE_RULE || reported.contains(alarm.kind) || elsewhere()
+        });
     }
 
     fn age_key(&self) -> i64 {

@@ -31,6 +31,11 @@ macro_rules! kinds {
                 match self { $(AlarmKind::$variant => $name,)* }
             }
 
+            /// The kind of that name.
+            pub fn from_name(name: &str) -> Option<AlarmKind> {
+                match name { $($name => Some(AlarmKind::$variant),)* _ => None }
+            }
+
             /// How much it matters where no rule says otherwise.
             pub fn severity(self) -> Severity {
                 match self { $(AlarmKind::$variant => Severity::$severity,)* }

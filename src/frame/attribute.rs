@@ -35,6 +35,14 @@ macro_rules! keys {
             pub fn name(&self) -> &str {
                 match self { $(AttributeKey::$variant => $name,)* AttributeKey::Other(name) => name }
             }
+
+            /// The standard attribute of that name, or one that only its vendor knows.
+            pub fn from_name(name: &str) -> AttributeKey {
+                match name {
+                    $($name => AttributeKey::$variant,)*
+                    name => AttributeKey::Other(Cow::Owned(name.to_owned())),
+                }
+            }
         }
     };
 }

@@ -136,8 +136,15 @@ impl Door {
         }
     }
 
-    /// Reads a list in the place of the one before, if it is right; what to tell the supervisor of it.
-    pub fn replace_list(&mut self, devices: Devices) -> FromChild {
+    /// Reads a list in the place of the one before, if it is right, and tells the supervisor.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn take_list<K: Copy>(
+        &mut self,
+        devices: Devices,
+        rounds: &Rounds<K>,
+    ) -> Result<(), IngestError> {
         let read = read_all(devices.list)
             .map_err(|cause| format!("cannot be read: {cause}"))
             .and_then(|text| DeviceList::parse(&text).map_err(|wrong| wrong.to_string()));
@@ -148,15 +155,13 @@ impl Door {
             self.list = Some(list);
             count
         });
-        FromChild::Devices {
+        if let Ok(count) = outcome {
+            rounds.tally.listed(count);
+        }
+        rounds.say(&FromChild::Devices {
             number: devices.number,
             outcome,
-        }
-    }
-
-    /// Devices on the list.
-    pub fn known(&self) -> usize {
-        self.list.as_ref().map_or(0, DeviceList::len)
+        })
     }
 
     /// Tells the supervisor what was noticed since it was told last, now and then.

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use nix::sys::epoll::EpollFlags;
 
@@ -14,6 +14,7 @@ use super::admit::Bucket;
 use super::offence::{Source, Standing};
 use super::session::{ReadAt, Session};
 use super::silence::Mark;
+use super::tls::{self, Failure, Tls};
 use crate::frame::DeviceId;
 
 /// Bytes of answers that a device may leave unread before it is closed.
@@ -41,14 +42,40 @@ pub enum Closed {
     NoMessage,
     /// It began a message and did not end it in time.
     Slow,
+    /// There was no room, and it had not shown yet that a known device is there.
+    GaveWay,
     /// Its device is not on the list.
     Unknown,
     /// Its device came by another connection.
     TakenOver,
     /// Its device is served by another connection, which keeps it.
     Occupied,
+    /// TLS with it came to nothing.
+    Tls(Failure),
     /// This process ends.
     Drain,
+}
+
+impl Closed {
+    /// The name in metrics and recordings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Closed::Peer => "peer",
+            Closed::Idle => "idle",
+            Closed::Errors => "errors",
+            Closed::Unread => "unread",
+            Closed::Refused => "refused",
+            Closed::Displaced => "displaced",
+            Closed::NoMessage => "no_message",
+            Closed::Slow => "slow",
+            Closed::GaveWay => "gave_way",
+            Closed::Unknown => "unknown",
+            Closed::TakenOver => "taken_over",
+            Closed::Occupied => "occupied",
+            Closed::Tls(_) => "tls",
+            Closed::Drain => "drain",
+        }
+    }
 }
 
 /// What a read gave.
@@ -58,10 +85,14 @@ pub enum Got {
     Bytes(usize),
     /// None now.
     Nothing,
+    /// None; but from now on it talks TLS.
+    Established,
     /// The device will send no more.
     End,
     /// The connection is broken.
     Broken,
+    /// TLS with the device came to nothing.
+    Failed(Failure),
 }
 
 /// How long a connection may take for what, milliseconds.
@@ -83,6 +114,8 @@ pub struct Deadlines {
 #[derive(Debug)]
 pub struct Connection {
     socket: TcpStream,
+    /// What its bytes go through, if not as they are.
+    tls: Option<Box<Tls>>,
     /// What its bytes mean, and the start of a message that is not complete.
     pub session: Session,
     /// Messages published whose answer is held back.
@@ -130,6 +163,7 @@ impl Connection {
     /// What the kernel says.
     pub fn new(
         socket: TcpStream,
+        tls: Option<Tls>,
         session: Session,
         source: Source,
         standing: Standing,
@@ -140,6 +174,7 @@ impl Connection {
         socket.set_nodelay(true)?;
         Ok(Connection {
             socket,
+            tls: tls.map(Box::new),
             session,
             awaiting: 0,
             heard_ms: now_ms,
@@ -186,6 +221,9 @@ impl Connection {
 
     /// Reads what it has, into `buffer`.
     pub fn read(&mut self, buffer: &mut [u8]) -> Got {
+        if let Some(tls) = &mut self.tls {
+            return tls.read(&mut self.socket, buffer);
+        }
         match self.socket.read(buffer) {
             Ok(0) => Got::End,
             Ok(bytes) => Got::Bytes(bytes),
@@ -209,7 +247,7 @@ impl Connection {
     /// Why it is to be closed, if all is said: no more of it is read and the device is owed no answer.
     pub fn is_over(&self) -> Option<Closed> {
         self.ended
-            .filter(|_| self.awaiting == 0 && self.unread.is_empty())
+            .filter(|_| self.awaiting == 0 && self.unread.is_empty() && !self.tls_wants_write())
     }
 
     /// Whether it has no session of any device.
@@ -242,6 +280,28 @@ impl Connection {
         }
     }
 
+    /// Whether it has bytes that its socket does not tell of.
+    pub fn holds(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.holds())
+    }
+
+    /// Whether it cannot have said anything yet.
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// Whether it may report for this device.
+    pub fn may_report_for(&self, device: &DeviceId) -> bool {
+        self.tls
+            .as_ref()
+            .is_none_or(|tls| tls.may_report_for(device))
+    }
+
+    /// Where the device is, as far as the kernel still knows.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.socket.peer_addr().ok()
+    }
+
     /// Why it is to be closed because of the time that has passed, if it is.
     pub fn overdue(&self, now_ms: u64, deadlines: &Deadlines) -> Option<Closed> {
         let over = |since_ms: u64, length_ms: u64| now_ms >= since_ms.saturating_add(length_ms);
@@ -258,6 +318,9 @@ impl Connection {
         if self.awaiting > 0 || delayed || self.rests_until_ms.is_some() {
             return None;
         }
+        if self.is_handshaking() && over(self.heard_ms, tls::HANDSHAKE_MS_MAX) {
+            return Some(Closed::Tls(Failure::Late));
+        }
         if over(self.heard_ms, deadlines.idle_ms) {
             return Some(Closed::Idle);
         }
@@ -269,6 +332,16 @@ impl Connection {
         }
         let slow = |since_ms| read_over(since_ms, deadlines.message_ms);
         self.part_since_ms.is_some_and(slow).then_some(Closed::Slow)
+    }
+
+    /// Whether TLS has something to say by itself, for the first time since the last [`Connection::write`].
+    pub fn queue_tls(&mut self) -> bool {
+        self.tls_wants_write() && !std::mem::replace(&mut self.dirty, true)
+    }
+
+    /// Whether TLS has something to say by itself.
+    pub fn tls_wants_write(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
     /// Queues an answer; whether it is the first since the last [`Connection::write`].
@@ -289,8 +362,13 @@ impl Connection {
     /// Why it is to be closed.
     pub fn write(&mut self, now_ms: u64) -> Result<(), Closed> {
         self.dirty = false;
-        while self.sent < self.unread.len() {
-            match self.socket.write(&self.unread[self.sent..]) {
+        while self.sent < self.unread.len() || self.tls_wants_write() {
+            let left = &self.unread[self.sent..];
+            let written = match &mut self.tls {
+                Some(tls) => tls.write(&mut self.socket, left),
+                None => self.socket.write(left),
+            };
+            match written {
                 Ok(bytes) => self.sent += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -310,5 +388,13 @@ impl Connection {
         self.sent = 0;
         self.blocked_ms = None;
         Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.close(&mut self.socket);
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
@@ -16,6 +16,7 @@ use super::connection::{Closed, Connection, Deadlines, Got};
 use super::offence::{Offenders, Standing};
 use super::session::Session;
 use super::sources::{Sources, TurnedAway};
+use super::tls::Acceptor;
 use crate::config::{Admission, Listening};
 use crate::frame::DeviceId;
 use crate::role::DESCRIPTORS_RESERVED;
@@ -72,6 +73,8 @@ pub struct Connections {
     sessions: Sessions<Key>,
     /// What devices may send that have no connection of their own.
     pub buckets: Buckets,
+    /// What new connections get TLS from, if they do.
+    pub tls: Option<Acceptor>,
     /// Connections that are not read yet, by when they will be.
     delayed: BTreeSet<(u64, u64)>,
     /// Connections that sent too much, by when they are read again.
@@ -85,8 +88,6 @@ pub struct Accepted {
     pub all: u32,
     /// Those that are not read yet.
     pub delayed: u32,
-    /// Others that gave way to them.
-    pub gave_way: u32,
     /// Those that were closed at once, for where they come from.
     pub from_elsewhere: u32,
     /// ... and for how many come from there.
@@ -139,6 +140,7 @@ impl Connections {
             unproven: Unproven::new(),
             sessions: Sessions::new(),
             buckets: Buckets::new(BUCKETS_MAX),
+            tls: None,
             delayed: BTreeSet::new(),
             resting: BTreeSet::new(),
         })
@@ -164,11 +166,17 @@ impl Connections {
         }
     }
 
-    /// Accepts what waits, within the limits; returns how many. `session` makes the session of each.
+    /// Accepts what waits, within the limits; returns how many. `session` makes the session of each; `opened` hears of it.
     ///
     /// # Errors
     /// When the listening socket is not usable any more.
-    pub fn accept(&mut self, now_ms: u64, session: impl Fn() -> Session) -> io::Result<Accepted> {
+    pub fn accept(
+        &mut self,
+        now_ms: u64,
+        session: impl Fn() -> Session,
+        opened: impl Fn(Key, SocketAddr),
+        gave_way: impl Fn(Key),
+    ) -> io::Result<Accepted> {
         let mut accepted = Accepted::default();
         for _ in 0..ACCEPTS_MAX {
             if self.open >= self.connections_max && self.unproven.gives_way(now_ms).is_none() {
@@ -189,17 +197,20 @@ impl Connections {
                         && let Some(token) = self.unproven.gives_way(now_ms)
                     {
                         self.close(Key::from_token(token));
-                        accepted.gave_way += 1;
+                        gave_way(Key::from_token(token));
                     }
                     let standing = self.offenders.admit(source, now_ms);
                     let delayed = matches!(standing, Standing::Delayed { .. });
                     accepted.all += 1;
                     accepted.delayed += u32::from(delayed);
-                    let made = Connection::new(socket, session(), source, standing, now_ms);
+                    let tls = self.tls.as_ref().map(Acceptor::accept).transpose();
+                    let made = tls.and_then(|tls| {
+                        Connection::new(socket, tls, session(), source, standing, now_ms)
+                    });
                     // A connection that broke before it was registered is not worth a word.
-                    let made = made.and_then(|connection| self.insert(connection, now_ms));
-                    if made.is_err() {
-                        self.sources.left(source);
+                    match made.and_then(|connection| self.insert(connection, now_ms)) {
+                        Ok(key) => opened(key, address),
+                        Err(_) => self.sources.left(source),
                     }
                 }
                 Err(error) => match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
@@ -250,8 +261,19 @@ impl Connections {
 
     /// Reads what a connection has, into `buffer`.
     pub fn read(&mut self, key: Key, buffer: &mut [u8]) -> Got {
-        self.get(key)
-            .map_or(Got::Nothing, |connection| connection.read(buffer))
+        let Some(connection) = self.get(key) else {
+            return Got::Nothing;
+        };
+        let got = connection.read(buffer);
+        if connection.queue_tls() {
+            self.dirty.push(key);
+        }
+        got
+    }
+
+    /// Whether TLS of a connection has something to say by itself.
+    pub fn owes_tls(&mut self, key: Key) -> bool {
+        self.get(key).is_some_and(|c| c.tls_wants_write())
     }
 
     /// A connection sent a sound message of a known device: what else comes from there can be trusted a little.
@@ -447,13 +469,13 @@ impl Connections {
     pub fn flush(
         &mut self,
         now_ms: u64,
-        mut closed: impl FnMut(Closed),
+        mut closed: impl FnMut(Key, Closed),
         mut resumed: impl FnMut(Key),
     ) {
         while let Some(key) = self.dirty.pop() {
             let was_read = self.get(key).is_some_and(|c| c.readable());
             if let Some(reason) = self.write(key, now_ms) {
-                closed(reason);
+                closed(key, reason);
             } else if !was_read && self.get(key).is_some_and(|c| c.readable()) {
                 resumed(key);
             }
@@ -562,7 +584,7 @@ impl Connections {
             .collect()
     }
 
-    fn insert(&mut self, mut connection: Connection, now_ms: u64) -> io::Result<()> {
+    fn insert(&mut self, mut connection: Connection, now_ms: u64) -> io::Result<Key> {
         let index = self.vacant.pop().unwrap_or(self.slots.len() as u32);
         if index as usize == self.slots.len() {
             self.slots.push(Slot {
@@ -587,7 +609,7 @@ impl Connections {
         slot.connection = Some(Box::new(connection));
         self.open += 1;
         self.unproven.came(key.token(), now_ms);
-        Ok(())
+        Ok(key)
     }
 }
 
@@ -633,10 +655,16 @@ mod tests {
             listen: String::new(),
             connections_max: 10,
             idle_ms: 1_000_000,
+            tls: None,
         };
         let mut connections =
             Connections::new(epoll, listener, &listening, &Admission::default()).unwrap();
-        while connections.accept(0, session).unwrap().all == 0 {
+        while connections
+            .accept(0, session, |_, _| (), |_| ())
+            .unwrap()
+            .all
+            == 0
+        {
             std::thread::yield_now();
         }
         let key = connections.keys()[0];
@@ -648,7 +676,7 @@ mod tests {
         let (mut connections, key, _device) = deaf_device();
         while connections.get(key).unwrap().readable() {
             connections.answer(key, vec![0x7e; 1000]);
-            connections.flush(5, |why| panic!("closed: {why:?}"), |_| {});
+            connections.flush(5, |_, why| panic!("closed: {why:?}"), |_| {});
         }
         assert_eq!(connections.overdue(30_004, true), []);
         assert_eq!(connections.overdue(31_004, true), [(key, Closed::Unread)]);
@@ -659,7 +687,7 @@ mod tests {
     #[test]
     fn a_device_that_reads_before_its_next_answer_is_gone_on_with() {
         let (mut connections, key, mut device) = deaf_device();
-        let closed = |why| panic!("closed: {why:?}");
+        let closed = |_: Key, why| panic!("closed: {why:?}");
         while connections.get(key).unwrap().readable() {
             connections.answer(key, vec![0x7e; 1000]);
             connections.flush(5, closed, |_| panic!("it was read all the time"));
@@ -681,7 +709,7 @@ mod tests {
         let mut closed = Vec::new();
         for _ in 0..10_000 {
             connections.answer(key, vec![0x7e; 1000]);
-            connections.flush(5, |why| closed.push(why), |_| {});
+            connections.flush(5, |_, why| closed.push(why), |_| {});
         }
         assert_eq!(closed, [Closed::Unread]);
         assert!(connections.get(key).is_none());
@@ -701,7 +729,12 @@ mod tests {
         connections.close(key);
         let address = connections.listener.local_addr().unwrap();
         let _other = TcpStream::connect(address).unwrap();
-        while connections.accept(0, session).unwrap().all == 0 {
+        while connections
+            .accept(0, session, |_, _| (), |_| ())
+            .unwrap()
+            .all
+            == 0
+        {
             std::thread::yield_now();
         }
         assert!(connections.get(key).is_none());

@@ -87,11 +87,8 @@ impl Fed {
             while let Some(handed) = self.rounds.next_handed() {
                 match handed {
                     Handed::Feed(feed) => self.open(feed)?,
-                    Handed::Devices(devices) => {
-                        let said = self.door.replace_list(devices);
-                        self.rounds.tally.listed(self.door.known());
-                        self.rounds.say(&said)?;
-                    }
+                    Handed::Devices(devices) => self.door.take_list(devices, &self.rounds)?,
+                    Handed::Capture(_) | Handed::Certificates(_) => {}
                 }
             }
             if self.settle(now_ms) {
@@ -169,10 +166,8 @@ impl Fed {
         let mut answered = false;
         for Settled { to, answer, ending } in settled.drain(..) {
             let here = self.feed.as_ref().is_some_and(|open| open.number == to);
-            if self.rounds.settled(ending, here) {
-                self.answer(to, &answer);
-                answered = true;
-            }
+            answered |= self.rounds.settled(ending, here);
+            self.answer(to, &answer);
         }
         self.settled = settled;
         answered
@@ -265,7 +260,7 @@ impl Fed {
     fn published(&mut self, to: u64, published: Published) {
         match published {
             Published::Unanswered | Published::Awaiting => {}
-            Published::Answer(answer) => self.answer(to, &answer),
+            Published::Answer(answer) | Published::Refused(answer) => self.answer(to, &answer),
         }
     }
 

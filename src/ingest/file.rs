@@ -8,20 +8,18 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use super::pending::Answers;
 use super::process::IngestError;
 use super::publishing::{Outgoing, Publisher};
 use super::session::{Next, ReadAt, Session};
 use super::tally::Tally;
 use super::wake::Wake;
+use crate::capture::Pace;
 use crate::protocol::{Message, Reject};
 use crate::sys::clock;
 
 /// Bytes read in one go.
 const READ_BYTES: usize = 64 * 1024;
-
-/// A longer pause of the recording is shortened to this, milliseconds of its own time: a night between two trips is
-/// not worth waiting for.
-const PAUSE_MS_MAX: i64 = 60_000;
 
 /// Longest sleep: the heart beats and the backstop of the ring's bell.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -137,7 +135,7 @@ impl Replay {
             to: (),
             device,
             reports: message.reports,
-            answer: Vec::new(),
+            answers: Answers::default(),
             read_at: ReadAt {
                 monotonic_ns: now_ns,
                 wall_ms: clock::wall_ms(),
@@ -229,66 +227,5 @@ impl Replay {
         self.wake.wait(timeout)?;
         self.publisher.nap_end();
         Ok(())
-    }
-}
-
-/// When each report is due.
-#[derive(Debug)]
-struct Pace {
-    speed: f64,
-    last: Option<(u64, i64)>,
-}
-
-impl Pace {
-    fn new(speed: f64) -> Pace {
-        Pace { speed, last: None }
-    }
-
-    /// The monotonic time at which a report of the recorded `time_ms` is due. Reports without a time, and those that
-    /// go back in time, are due with the one before.
-    fn due_ns(&mut self, now_ns: u64, time_ms: Option<i64>) -> u64 {
-        if self.speed <= 0.0 {
-            return now_ns;
-        }
-        let (last_due_ns, last_ms) = match (self.last, time_ms) {
-            (Some(last), _) => last,
-            (None, Some(time_ms)) => (now_ns, time_ms),
-            (None, None) => return now_ns,
-        };
-        let time_ms = time_ms.unwrap_or(last_ms);
-        let pause_ms = time_ms.saturating_sub(last_ms).clamp(0, PAUSE_MS_MAX);
-        let due_ns = last_due_ns + (pause_ms as f64 * 1e6 / self.speed) as u64;
-        self.last = Some((due_ns, time_ms));
-        due_ns
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reports_are_due_as_recorded_or_faster() {
-        let mut pace = Pace::new(10.0);
-        assert_eq!(pace.due_ns(5_000, Some(1_000)), 5_000);
-        assert_eq!(pace.due_ns(6_000, Some(2_000)), 100_005_000);
-        assert_eq!(pace.due_ns(7_000, None), 100_005_000);
-        assert_eq!(pace.due_ns(8_000, Some(2_500)), 150_005_000);
-    }
-
-    #[test]
-    fn pauses_are_shortened_and_going_back_costs_no_time() {
-        let mut pace = Pace::new(1.0);
-        pace.due_ns(0, Some(0));
-        assert_eq!(pace.due_ns(0, Some(i64::MAX)), 60_000_000_000);
-        assert_eq!(pace.due_ns(0, Some(5)), 60_000_000_000);
-        assert_eq!(pace.due_ns(0, Some(6)), 60_001_000_000);
-    }
-
-    #[test]
-    fn speed_zero_waits_for_nothing() {
-        let mut pace = Pace::new(0.0);
-        assert_eq!(pace.due_ns(7, Some(1)), 7);
-        assert_eq!(pace.due_ns(8, Some(1_000_000)), 8);
     }
 }

@@ -23,6 +23,8 @@ pub struct Peer {
     pub delay: Delay,
     /// What it may send.
     pub bucket: Bucket,
+    /// Its number, never used again by this process.
+    pub stream: u64,
     /// When its last datagram was read, milliseconds of the monotonic clock.
     heard_ms: u64,
 }
@@ -34,6 +36,8 @@ pub struct Peers {
     peers: LinkedHashMap<SocketAddr, Peer, RandomState>,
     peers_max: usize,
     idle_ms: u64,
+    /// Peers that were entered so far.
+    entered: u64,
 }
 
 impl Peers {
@@ -43,6 +47,7 @@ impl Peers {
             peers: LinkedHashMap::with_hasher(RandomState::new()),
             peers_max: peers_max as usize,
             idle_ms,
+            entered: 0,
         }
     }
 
@@ -76,23 +81,25 @@ impl Peers {
     ) -> Option<(SocketAddr, Peer)> {
         let full = self.peers.len() >= self.peers_max;
         let forgotten = full.then(|| self.forget_first()).flatten();
+        self.entered += 1;
         let peer = Peer {
             session,
             awaiting: 0,
             silence: None,
             delay: Delay::default(),
             bucket: Bucket::default(),
+            stream: self.entered,
             heard_ms: now_ms,
         };
         self.peers.insert(from, peer);
         forgotten
     }
 
-    /// Forgets the next peer that was silent for too long; `false` if there is none.
-    pub fn forget_idle(&mut self, now_ms: u64) -> bool {
-        let idle = |heard_ms: u64| now_ms >= heard_ms.saturating_add(self.idle_ms);
-        let first = self.peers.front();
-        first.is_some_and(|(_, peer)| idle(peer.heard_ms)) && self.peers.pop_front().is_some()
+    /// Forgets the next peer that was silent for too long, and returns it.
+    pub fn forget_idle(&mut self, now_ms: u64) -> Option<(SocketAddr, Peer)> {
+        let (_, first) = self.peers.front()?;
+        let idle = now_ms >= first.heard_ms.saturating_add(self.idle_ms);
+        idle.then(|| self.peers.pop_front()).flatten()
     }
 
     /// Forgets the peer that was silent for longest, and returns it.
@@ -130,9 +137,12 @@ mod tests {
         let mut peers = Peers::new(9, 1_000);
         peers.enter(address(1), session(), 0);
         peers.enter(address(2), session(), 500);
-        assert!(!peers.forget_idle(999));
-        assert!(peers.forget_idle(1_000));
-        assert!(!peers.forget_idle(1_499));
+        assert!(peers.forget_idle(999).is_none());
+        assert_eq!(
+            peers.forget_idle(1_000).map(|(from, _)| from),
+            Some(address(1))
+        );
+        assert!(peers.forget_idle(1_499).is_none());
         assert!(peers.get(address(2)).is_some());
     }
 }

@@ -19,12 +19,35 @@ pub const OUTCOME_WAIT_MAX_MS: u64 = 60_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(u32);
 
-/// The end of a message's way: whom to tell, and whether.
+/// What a message is answered at the end of its way; empty: nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// If it is safe.
+    pub safe: Vec<u8>,
+    /// If it could not be kept, or that took too long.
+    pub refused: Vec<u8>,
+}
+
+impl Answers {
+    /// Whether nobody waits, however it ends.
+    pub fn is_empty(&self) -> bool {
+        self.safe.is_empty() && self.refused.is_empty()
+    }
+
+    fn after(self, ending: Ending) -> Vec<u8> {
+        match ending {
+            Ending::Accepted => self.safe,
+            Ending::Lapsed | Ending::Refused => self.refused,
+        }
+    }
+}
+
+/// The end of a message's way: whom to tell, and what.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settled<K> {
     /// Who waits.
     pub to: K,
-    /// What to send, if `accepted`.
+    /// What to send; empty: nothing.
     pub answer: Vec<u8>,
     /// How it came to it.
     pub ending: Ending,
@@ -68,7 +91,7 @@ struct Awaited {
 #[derive(Debug)]
 struct Reply<K> {
     to: K,
-    answer: Vec<u8>,
+    answers: Answers,
     /// Parts published whose outcome is not known.
     parts: u32,
     /// Further parts will follow.
@@ -100,10 +123,10 @@ impl<K: Copy> Pending<K> {
     }
 
     /// Begins a message whose parts will be published one after the other.
-    pub fn open(&mut self, to: K, answer: Vec<u8>) -> Ticket {
+    pub fn open(&mut self, to: K, answers: Answers) -> Ticket {
         let reply = Reply {
             to,
-            answer,
+            answers,
             parts: 0,
             open: true,
             ending: Ending::Accepted,
@@ -187,7 +210,7 @@ impl<K: Copy> Pending<K> {
         self.vacant.push(at);
         Some(Settled {
             to: reply.to,
-            answer: std::mem::take(&mut reply.answer),
+            answer: std::mem::take(&mut reply.answers).after(reply.ending),
             ending: reply.ending,
         })
     }
@@ -198,6 +221,13 @@ mod tests {
     use super::*;
 
     const NOW_MS: u64 = 5_000;
+
+    fn answers(to: u8) -> Answers {
+        Answers {
+            safe: vec![to],
+            refused: vec![to, to],
+        }
+    }
 
     fn settle(
         pending: &mut Pending<u8>,
@@ -210,7 +240,7 @@ mod tests {
     }
 
     fn message(pending: &mut Pending<u8>, to: u8, first_seqs: &[u64]) {
-        let ticket = pending.open(to, vec![to]);
+        let ticket = pending.open(to, answers(to));
         for &seq in first_seqs {
             pending.published(ticket, seq, NOW_MS);
         }
@@ -284,7 +314,7 @@ mod tests {
     #[test]
     fn a_message_whose_first_part_is_settled_waits_for_parts_yet_to_be_published() {
         let mut pending = Pending::new(4);
-        let ticket = pending.open(1, vec![1]);
+        let ticket = pending.open(1, answers(1));
         pending.published(ticket, 10, NOW_MS);
         assert_eq!(settle(&mut pending, |_, _| Outcome::Accepted), []);
         let end = pending.close(ticket).unwrap();
@@ -295,9 +325,32 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_kept_is_answered_by_the_words_for_that_and_not_by_those_for_what_is_safe()
+    {
+        let mut pending = Pending::new(4);
+        message(&mut pending, 1, &[10]);
+        message(&mut pending, 2, &[20]);
+        message(&mut pending, 3, &[30]);
+        let mut settled = Vec::new();
+        let outcome = |_, seq| match seq {
+            10 => Outcome::Accepted,
+            20 => Outcome::Refused,
+            _ => Outcome::Pending,
+        };
+        pending.settle(NOW_MS + OUTCOME_WAIT_MAX_MS, outcome, &mut settled);
+        let said: Vec<_> = settled.into_iter().map(|s| (s.ending, s.answer)).collect();
+        let expected = [
+            (Ending::Accepted, vec![1]),
+            (Ending::Refused, vec![2, 2]),
+            (Ending::Lapsed, vec![3, 3]),
+        ];
+        assert_eq!(said, expected);
+    }
+
+    #[test]
     fn a_message_of_which_the_rest_is_given_up_is_refused_whatever_becomes_of_its_parts() {
         let mut pending = Pending::new(4);
-        let ticket = pending.open(1, vec![1]);
+        let ticket = pending.open(1, answers(1));
         pending.published(ticket, 10, NOW_MS);
         assert_eq!(pending.refuse(ticket), None);
         assert_eq!(settle(&mut pending, |_, _| Outcome::Accepted), [(1, false)]);
@@ -310,7 +363,7 @@ mod tests {
     fn an_outcome_that_never_comes_is_given_up_and_its_word_used_again() {
         let mut pending = Pending::new(2);
         message(&mut pending, 1, &[10]);
-        let ticket = pending.open(2, vec![2]);
+        let ticket = pending.open(2, answers(2));
         pending.published(ticket, 20, NOW_MS + 1);
         assert_eq!(pending.close(ticket), None);
         let mut at = |now_ms| {

@@ -6,7 +6,6 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
-use sha2::{Digest, Sha256};
 
 use super::admit::Door;
 use super::connections::Connections;
@@ -22,6 +21,7 @@ use super::tally::Tally;
 use super::tcp::Tcp;
 use super::udp::Udp;
 use super::wake::Wake;
+use crate::config::certificates::CertificateError;
 use crate::config::{Input, Node, SensorSettings};
 use crate::frame::DeviceId;
 use crate::protocol::{self, Protocol};
@@ -44,6 +44,9 @@ pub enum IngestError {
     /// The supervisor cannot be told.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The certificates of the sensor are no good.
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
     /// The input failed.
     #[error("cannot use input of ingest: {0}")]
     Input(#[from] io::Error),
@@ -178,10 +181,12 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
     match settings.input {
         Input::Tcp(listening) | Input::Http(listening) => {
             let epoll = epoll()?;
+            let tls = listening.tls.clone();
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
             let listener = TcpListener::from(input.ok_or(NO_INPUT)?);
             Tcp::new(
                 Connections::new(epoll, listener, &listening, &settings.admit)?,
+                tls,
                 rounds,
                 limits,
                 door,
@@ -227,11 +232,6 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
 }
 
 fn decoding(settings: &SensorSettings, node: &Node) -> protocol::Settings {
-    let mut key = Sha256::new();
-    key.update(node.site.as_bytes());
-    key.update([0]);
-    key.update(node.name.as_bytes());
-    let key = key.finalize();
     protocol::Settings {
         zone_minutes: settings.zone_minutes,
         lenient: settings.lenient,
@@ -239,8 +239,7 @@ fn decoding(settings: &SensorSettings, node: &Node) -> protocol::Settings {
             .device
             .as_ref()
             .and_then(|id| DeviceId::new(id.as_bytes())),
-        // Not a secret: these codes prove nothing, they only come out the same after a restart.
-        node_key: *key.first_chunk().expect("a SHA-256 has 32 bytes"),
+        node_key: node.key(),
         recorded: matches!(settings.input, Input::File { .. }),
     }
 }

@@ -4,7 +4,7 @@
 //! table. What does not fit now is kept as the one *stalled* message: until it is through, nothing more may be read,
 //! so that a full ring holds up the sender and never fills memory here.
 
-use super::pending::{Ending, Pending, Settled, Ticket};
+use super::pending::{Answers, Ending, Pending, Settled, Ticket};
 use super::session::ReadAt;
 use super::trace_id::TraceIds;
 use crate::config::Ack;
@@ -24,8 +24,8 @@ pub struct Outgoing<K> {
     pub device: DeviceId,
     /// What; not empty.
     pub reports: Vec<Report>,
-    /// What to answer when it is safe; empty: nobody waits.
-    pub answer: Vec<u8>,
+    /// What to answer at the end of its way; empty: nobody waits.
+    pub answers: Answers,
     /// When its last byte was read.
     pub read_at: ReadAt,
     /// When it was decoded, monotonic nanoseconds.
@@ -39,6 +39,8 @@ pub enum Published {
     Unanswered,
     /// To be answered now.
     Answer(Vec<u8>),
+    /// Known already to be refused; what to say about it, if there are words for that.
+    Refused(Vec<u8>),
     /// To be answered when its outcome is known.
     Awaiting,
 }
@@ -132,11 +134,14 @@ impl<K: Copy> Publisher<K> {
 
     /// Gives up the stalled message: what of it is not published will not be, and it will not be answered.
     pub fn give_up(&mut self) -> Published {
-        let ticket = self.stalled.take().and_then(|stalled| stalled.ticket);
-        match ticket.map(|ticket| self.pending.refuse(ticket)) {
+        let Some(stalled) = self.stalled.take() else {
+            return Published::Unanswered;
+        };
+        match stalled.ticket.map(|ticket| self.pending.refuse(ticket)) {
+            None => Published::Refused(stalled.message.answers.refused),
+            Some(Some(settled)) => Published::Refused(settled.answer),
             // Parts of it that were published are settled like any other.
             Some(None) => Published::Awaiting,
-            None | Some(Some(_)) => Published::Unanswered,
         }
     }
 
@@ -204,8 +209,8 @@ impl<K: Copy> Publisher<K> {
 
     /// Publishes part after part as far as there is room.
     fn advance(&mut self, mut stalled: Stalled<K>) -> Result<Published, Stall> {
-        // An answer moves to the ticket with the first part.
-        let owed = stalled.ticket.is_some() || !stalled.message.answer.is_empty();
+        // Answers move to the ticket with the first part.
+        let owed = stalled.ticket.is_some() || !stalled.message.answers.is_empty();
         let awaits = owed && self.ack == Ack::Safe;
         while stalled.published < stalled.message.reports.len() {
             if let Err(why) = self.publish_part(&mut stalled, awaits) {
@@ -215,7 +220,7 @@ impl<K: Copy> Publisher<K> {
             }
         }
         let Some(ticket) = stalled.ticket else {
-            return Ok(match stalled.message.answer {
+            return Ok(match stalled.message.answers.safe {
                 answer if answer.is_empty() => Published::Unanswered,
                 answer => Published::Answer(answer),
             });
@@ -225,7 +230,7 @@ impl<K: Copy> Publisher<K> {
             Some(settled) if settled.ending == Ending::Accepted => {
                 Published::Answer(settled.answer)
             }
-            Some(_) => Published::Unanswered,
+            Some(settled) => Published::Refused(settled.answer),
         })
     }
 
@@ -286,8 +291,8 @@ impl<K: Copy> Publisher<K> {
         stalled.published += count;
         if awaits {
             let ticket = *stalled.ticket.get_or_insert_with(|| {
-                let answer = std::mem::take(&mut message.answer);
-                self.pending.open(message.to, answer)
+                let answers = std::mem::take(&mut message.answers);
+                self.pending.open(message.to, answers)
             });
             let now_ms = committed_ns / 1_000_000;
             self.pending.published(ticket, first_seq, now_ms);

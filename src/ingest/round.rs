@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
-use super::pending::Ending;
+use super::capture::{Capture, Failed};
+use super::connection::Closed;
+use super::pending::{Answers, Ending};
 use super::process::IngestError;
 use super::publishing::{Outgoing, Published, Publisher, Stall};
 use super::session::ReadAt;
@@ -49,6 +51,8 @@ pub struct Rounds<K> {
     pub publisher: Publisher<K>,
     /// The statistics page.
     pub tally: Tally,
+    /// The recording of what comes and goes.
+    pub capture: Capture,
     wake: Wake,
     /// Messages of this round.
     messages: u32,
@@ -76,6 +80,7 @@ impl<K: Copy> Rounds<K> {
         Ok(Rounds {
             publisher,
             tally,
+            capture: Capture::default(),
             wake,
             messages: 0,
             ended_ns: 0,
@@ -89,7 +94,8 @@ impl<K: Copy> Rounds<K> {
     ///
     /// # Errors
     /// When the supervisor cannot be told.
-    pub fn begin(&self) -> Result<(), IngestError> {
+    pub fn begin(&mut self) -> Result<(), IngestError> {
+        self.switch_capture();
         self.wake.say_ready()?;
         self.tally.ready();
         Ok(())
@@ -156,7 +162,25 @@ impl<K: Copy> Rounds<K> {
         };
         self.publisher.nap_end();
         self.messages = 0;
+        self.switch_capture();
         Ok(count)
+    }
+
+    /// Records where the supervisor wants it.
+    fn switch_capture(&mut self) {
+        if let Some(recording) = self.wake.take_capture()
+            && let Err(failed) = self.capture.switch(recording)
+        {
+            self.capture_failed(failed);
+        }
+    }
+
+    /// A recording came to an end by itself; the sensor goes on.
+    fn capture_failed(&self, Failed { mark, why }: Failed) {
+        self.tally.capture_failed();
+        tracing::error!("cannot write recording: {why}; nothing is recorded any more");
+        // A supervisor that cannot be told is met again as a drain.
+        let _ = self.wake.say(&FromChild::CaptureFailed { mark, why });
     }
 
     fn sleep_max(&self, due_ms: Option<u64>) -> Duration {
@@ -185,7 +209,10 @@ impl<K: Copy> Rounds<K> {
             to,
             device,
             reports: message.reports,
-            answer: message.answer_when_safe,
+            answers: Answers {
+                safe: message.answer_when_safe,
+                refused: message.answer_if_refused,
+            },
             read_at: at,
             decoded_ns: clock::monotonic_ns(),
         })
@@ -205,6 +232,12 @@ impl<K: Copy> Rounds<K> {
             fail::pass(Point::IngestAnswer);
         }
         answer
+    }
+
+    /// Counts and records that a stream is over.
+    pub fn closed(&self, stream: u64, why: Closed) {
+        self.tally.closed(why);
+        self.capture.closed(stream, why);
     }
 
     /// Answers of messages that were settled are sent.
@@ -242,12 +275,16 @@ impl<K: Copy> Rounds<K> {
     pub fn report(&mut self, now_ns: u64, open: u32) {
         let (awaited, figures) = (self.publisher.awaited(), self.publisher.figures());
         self.tally.beat(now_ns, open, awaited, figures);
+        if let Some(failed) = self.capture.report(&self.tally) {
+            self.capture_failed(failed);
+        }
     }
 
     /// Says that nothing will come any more.
     pub fn close(self) {
         self.tally.ends();
         self.publisher.close();
+        self.capture.finish();
     }
 }
 

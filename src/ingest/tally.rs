@@ -4,6 +4,7 @@ use super::connection::Closed;
 use super::connections::Accepted;
 use super::pending::Ending;
 use super::publishing::{Figures, Stall};
+use super::tls::Failure;
 use crate::config::Unknown;
 use crate::protocol::{Protocol, Reject};
 use crate::stats::{IngestMetric, Stats};
@@ -41,6 +42,7 @@ impl Tally {
             Protocol::Gps103 => IngestMetric::SpeaksGps103,
             Protocol::Meitrack => IngestMetric::SpeaksMeitrack,
             Protocol::Ruptela => IngestMetric::SpeaksRuptela,
+            Protocol::Json => IngestMetric::SpeaksJson,
             Protocol::Auto => IngestMetric::SpeaksAuto,
         };
         stats.set(speaks, 1);
@@ -61,7 +63,6 @@ impl Tally {
         for (metric, count) in [
             (IngestMetric::ConnectionsAccepted, came.all),
             (IngestMetric::ConnectionsDelayed, came.delayed),
-            (IngestMetric::ClosedGaveWay, came.gave_way),
             (IngestMetric::TurnedAwaySource, came.from_elsewhere),
             (IngestMetric::TurnedAwayPerSource, came.too_many),
             (IngestMetric::AcceptPauses, came.no_room.into()),
@@ -77,8 +78,8 @@ impl Tally {
     }
 
     /// So many devices are on the list.
-    pub fn listed(&self, count: usize) {
-        self.stats.set(IngestMetric::DevicesListed, count as u64);
+    pub fn listed(&self, count: u32) {
+        self.stats.set(IngestMetric::DevicesListed, count.into());
     }
 
     /// A message of a device that is not on the list came.
@@ -127,12 +128,27 @@ impl Tally {
             Closed::Displaced => IngestMetric::ClosedDisplaced,
             Closed::NoMessage => IngestMetric::ClosedNoMessage,
             Closed::Slow => IngestMetric::ClosedSlow,
+            Closed::GaveWay => IngestMetric::ClosedGaveWay,
             Closed::Unknown => IngestMetric::ClosedUnknown,
             Closed::TakenOver => IngestMetric::ClosedTakenOver,
             Closed::Occupied => IngestMetric::ClosedOccupied,
+            Closed::Tls(failure) => {
+                self.stats.add(failure_metric(failure), 1);
+                IngestMetric::ClosedTls
+            }
             Closed::Drain => IngestMetric::ClosedDrain,
         };
         self.stats.add(metric, 1);
+    }
+
+    /// A device has finished its TLS handshake.
+    pub fn established(&self) {
+        self.stats.add(IngestMetric::TlsHandshakes, 1);
+    }
+
+    /// New connections are shown a certificate that ends then.
+    pub fn certificate(&self, expires_s: u64) {
+        self.stats.set(IngestMetric::TlsExpires, expires_s);
     }
 
     /// Bytes came in.
@@ -209,6 +225,17 @@ impl Tally {
         self.stats.add(metric, 1);
     }
 
+    /// Records were taken into a recording, or found no room there.
+    pub fn captured(&self, kept: u64, lost: u64) {
+        self.stats.add(IngestMetric::CaptureKept, kept);
+        self.stats.add(IngestMetric::CaptureLost, lost);
+    }
+
+    /// A recording ended because its file cannot be written.
+    pub fn capture_failed(&self) {
+        self.stats.add(IngestMetric::CapturesFailed, 1);
+    }
+
     /// The process serves.
     pub fn ready(&self) {
         self.stats.heartbeat(clock::monotonic_ns());
@@ -232,6 +259,23 @@ impl Tally {
     /// The process ends.
     pub fn ends(&self) {
         self.stats.set_ready(false);
+    }
+}
+
+fn failure_metric(failure: Failure) -> IngestMetric {
+    match failure {
+        Failure::PlainText => IngestMetric::TlsPlainText,
+        Failure::Incompatible => IngestMetric::TlsIncompatible,
+        Failure::NoCertificate => IngestMetric::TlsNoCertificate,
+        Failure::UnknownAuthority => IngestMetric::TlsUnknownAuthority,
+        Failure::Expired => IngestMetric::TlsExpired,
+        Failure::Certificate => IngestMetric::TlsCertificate,
+        Failure::Identity => IngestMetric::TlsIdentity,
+        Failure::Alert(_) => IngestMetric::TlsAlert,
+        Failure::Broken => IngestMetric::TlsBroken,
+        Failure::TooLong => IngestMetric::TlsTooLong,
+        Failure::Late => IngestMetric::TlsLate,
+        Failure::Left => IngestMetric::TlsLeft,
     }
 }
 

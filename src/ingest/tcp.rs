@@ -18,7 +18,10 @@ use super::publishing::Published;
 use super::round::{Rounds, WAKE, read_at};
 use super::session::{Next, ReadAt, Session};
 use super::silence::Silences;
+use super::tls::{self, Acceptor, Failure};
+use crate::config::Tls;
 use crate::protocol::{self, Message, Protocol};
+use crate::role::{Certificates, Handed};
 use crate::sys::clock;
 
 /// Bytes that one connection gives in a round, besides what was kept of it.
@@ -30,6 +33,8 @@ const EVENTS_MAX: usize = 1024;
 /// An ingest of the input `tcp`.
 pub struct Tcp {
     connections: Connections,
+    /// What its TLS is to be like, if connections use it.
+    tls: Option<Tls>,
     rounds: Rounds<Key>,
     limits: Limits,
     door: Door,
@@ -47,12 +52,15 @@ pub struct Tcp {
     resumable: VecDeque<Key>,
     silences: Silences<Key>,
     settled: Vec<Settled<Key>>,
+    /// Handshakes that this round may go on with.
+    handshakes_left: u32,
 }
 
 impl Tcp {
     /// Takes over all of it. Nothing is accepted before [`Tcp::run`].
     pub fn new(
         connections: Connections,
+        tls: Option<Tls>,
         rounds: Rounds<Key>,
         limits: Limits,
         door: Door,
@@ -64,6 +72,7 @@ impl Tcp {
         let buffer = vec![0; READ_BYTES + protocol.message_bytes_max().max(READ_BYTES)];
         Tcp {
             connections,
+            tls,
             rounds,
             limits,
             door,
@@ -77,6 +86,7 @@ impl Tcp {
             resumable: VecDeque::new(),
             silences: Silences::new(),
             settled: Vec::new(),
+            handshakes_left: tls::HANDSHAKES_MAX,
         }
     }
 
@@ -86,6 +96,9 @@ impl Tcp {
     /// When the sockets cannot be waited on any more.
     pub fn run(mut self) -> Result<(), IngestError> {
         self.take_handed()?;
+        if self.tls.is_some() && self.connections.tls.is_none() {
+            return Err(IngestError::Assignment("the certificate"));
+        }
         self.connections.listen(true)?;
         self.rounds.begin()?;
         loop {
@@ -101,6 +114,7 @@ impl Tcp {
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
             self.take_handed()?;
+            self.handshakes_left = tls::HANDSHAKES_MAX;
             let answered = self.settle(now_ms);
             if !self.rounds.draining() {
                 self.take_in(count, now)?;
@@ -108,10 +122,10 @@ impl Tcp {
                 self.resume_stalled();
             }
             self.rounds.hand_over();
-            let (tally, resumable) = (&self.rounds.tally, &mut self.resumable);
+            let (rounds, resumable) = (&self.rounds, &mut self.resumable);
             self.connections.flush(
                 now_ms,
-                |why| tally.closed(why),
+                |key, why| rounds.closed(key.token(), why),
                 |key| resumable.push_back(key),
             );
             if answered {
@@ -140,6 +154,36 @@ impl Tcp {
         Ok(())
     }
 
+    /// Takes what the supervisor handed over.
+    fn take_handed(&mut self) -> Result<(), IngestError> {
+        while let Some(handed) = self.rounds.next_handed() {
+            match handed {
+                Handed::Certificates(certificates) => self.take_certificates(&certificates)?,
+                Handed::Devices(devices) => self.take_list(devices)?,
+                Handed::Feed(_) | Handed::Capture(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn take_certificates(&mut self, certificates: &Certificates) -> Result<(), IngestError> {
+        let Some(settings) = &self.tls else {
+            return Ok(());
+        };
+        let certificates = tls::read(certificates)?;
+        let acceptor = match &mut self.connections.tls {
+            Some(acceptor) => {
+                if let Err(cause) = acceptor.renew(&certificates) {
+                    tracing::error!("goes on with its old certificates: {cause}");
+                }
+                acceptor
+            }
+            none => none.insert(Acceptor::new(settings.clone(), &certificates)?),
+        };
+        self.rounds.tally.certificate(acceptor.expires_s());
+        Ok(())
+    }
+
     /// Gives the answers of messages whose outcome is now known; whether there were any.
     fn settle(&mut self, now_ms: u64) -> bool {
         let mut settled = std::mem::take(&mut self.settled);
@@ -160,8 +204,8 @@ impl Tcp {
             if accepted {
                 self.answer(to, answer);
                 answered = true;
-            } else if in_order {
-                self.close(to, Closed::Refused);
+            } else {
+                self.refused(to, answer, in_order);
             }
             self.update(to);
         }
@@ -208,9 +252,13 @@ impl Tcp {
 
     fn accept(&mut self, now: ReadAt) -> Result<(), IngestError> {
         let (protocol, decoding) = (self.protocol, &self.decoding);
-        let accepted = self.connections.accept(now.monotonic_ns / 1_000_000, || {
-            Session::new(protocol, decoding)
-        })?;
+        let rounds = &self.rounds;
+        let accepted = self.connections.accept(
+            now.monotonic_ns / 1_000_000,
+            || Session::new(protocol, decoding),
+            |key, address| rounds.capture.opened(key.token(), address),
+            |key| rounds.closed(key.token(), Closed::GaveWay),
+        )?;
         self.rounds.tally.came(&accepted);
         Ok(())
     }
@@ -219,7 +267,7 @@ impl Tcp {
     fn ready(&mut self, key: Key, what: EpollFlags, now: ReadAt) {
         if what.contains(EpollFlags::EPOLLOUT) {
             match self.connections.write(key, now.monotonic_ns / 1_000_000) {
-                Some(why) => self.rounds.tally.closed(why),
+                Some(why) => self.rounds.closed(key.token(), why),
                 None => self.resumable.push_back(key),
             }
         }
@@ -231,26 +279,52 @@ impl Tcp {
     }
 
     fn read(&mut self, key: Key) {
+        self.read_once(key);
+        // What was decrypted already makes no socket readable.
+        while self.can_go_on(key) {
+            self.read_once(key);
+        }
+    }
+
+    /// Whether a connection has bytes that its socket does not tell of, and they may be taken.
+    fn can_go_on(&mut self, key: Key) -> bool {
+        let connection = self.connections.get(key);
+        !self.rounds.publisher.stalled() && connection.is_some_and(|c| c.readable() && c.holds())
+    }
+
+    fn read_once(&mut self, key: Key) {
         let Some(connection) = self.connections.get(key).filter(|c| c.readable()) else {
             return;
         };
+        let greets = connection.is_handshaking();
+        if greets && self.handshakes_left == 0 {
+            // It is reported again.
+            return;
+        }
         let (kept, _) = connection.session.put_kept(&mut self.buffer);
-        match self
-            .connections
-            .read(key, &mut self.buffer[kept..kept + READ_BYTES])
-        {
+        let room = &mut self.buffer[kept..kept + READ_BYTES];
+        let got = self.connections.read(key, room);
+        // A greeting that is not whole costs nothing.
+        if greets && (got != Got::Nothing || self.connections.owes_tls(key)) {
+            self.handshakes_left -= 1;
+        }
+        match got {
             Got::Bytes(bytes) => {
                 self.rounds.tally.bytes(bytes);
                 let at = read_at();
+                let read = &self.buffer[kept..kept + bytes];
+                self.rounds.capture.bytes(key.token(), read, at);
                 self.feed(key, kept + bytes, at);
                 self.watch_silence(key, at);
             }
             Got::Nothing => {}
+            Got::Established => self.rounds.tally.established(),
+            Got::Failed(failure) => self.fail(key, failure),
             Got::End => {
                 self.count_cut_message(key);
                 self.end_epoch(key, read_at());
                 if let Some(why) = self.connections.end(key, Closed::Peer) {
-                    self.rounds.tally.closed(why);
+                    self.rounds.closed(key.token(), why);
                 }
             }
             Got::Broken => {
@@ -258,6 +332,29 @@ impl Tcp {
                 self.close(key, Closed::Peer);
             }
         }
+    }
+
+    /// TLS with a device came to nothing.
+    fn fail(&mut self, key: Key, failure: Failure) {
+        let now_ms = clock::monotonic_ns() / 1_000_000;
+        if let Some(unsaid) = self
+            .connections
+            .tls
+            .as_mut()
+            .and_then(|tls| tls.complain(now_ms))
+        {
+            let address = self
+                .connections
+                .get(key)
+                .and_then(|connection| connection.address());
+            let from = address.map_or("somewhere".to_owned(), |address| address.to_string());
+            tracing::warn!(unsaid, "no TLS with {from}: {}", failure.words());
+        }
+        if failure.is_offence() {
+            self.connections.offend(key, now_ms);
+        }
+        self.count_cut_message(key);
+        self.close(key, Closed::Tls(failure));
     }
 
     /// Counts the message of which the connection's end left only the start.
@@ -275,6 +372,9 @@ impl Tcp {
             let at = if kept > 0 { at } else { now };
             self.now_ns = self.now_ns.max(now.monotonic_ns);
             self.feed(key, kept, at);
+            if self.can_go_on(key) {
+                self.read(key);
+            }
             self.update(key);
         }
     }
@@ -333,6 +433,11 @@ impl Tcp {
         match published {
             Published::Unanswered => {}
             Published::Answer(answer) => self.answer(key, answer),
+            Published::Refused(answer) => {
+                let connection = self.connections.get(key);
+                let in_order = connection.is_some_and(|c| c.session.answers_in_order());
+                self.refused(key, answer, in_order);
+            }
             Published::Awaiting => {
                 if let Some(connection) = self.connections.get(key) {
                     let in_order = connection.session.answers_in_order();
@@ -344,15 +449,26 @@ impl Tcp {
         }
     }
 
+    /// A message could not be kept: its device is told if there are words for that. Without them a later answer would be
+    /// taken for the missing one where answers do not say what they answer.
+    fn refused(&mut self, key: Key, answer: Vec<u8>, in_order: bool) {
+        if answer.is_empty() && in_order {
+            self.close(key, Closed::Refused);
+        } else {
+            self.answer(key, answer);
+        }
+    }
+
     fn answer(&mut self, key: Key, answer: Vec<u8>) {
         if !answer.is_empty() {
+            self.rounds.capture.sent(key.token(), &answer);
             self.connections.answer(key, answer);
         }
     }
 
     fn update(&mut self, key: Key) {
         if let Some(why) = self.connections.settle(key) {
-            self.rounds.tally.closed(why);
+            self.rounds.closed(key.token(), why);
         }
     }
 
@@ -361,7 +477,7 @@ impl Tcp {
         self.end_epoch(key, read_at());
         if self.connections.get(key).is_some() {
             self.connections.close(key);
-            self.rounds.tally.closed(why);
+            self.rounds.closed(key.token(), why);
         }
     }
 
@@ -390,8 +506,12 @@ impl Tcp {
 
     /// Takes the report that was waiting for more of the same moment.
     fn end_epoch(&mut self, key: Key, at: ReadAt) {
-        if let Some(connection) = self.connections.get(key) {
-            connection.silence = None;
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        connection.silence = None;
+        if self.protocol.has_epochs() {
+            self.rounds.capture.quiet(key.token(), at);
         }
         while !self.rounds.publisher.stalled()
             && let Some(connection) = self.connections.get(key)
@@ -403,6 +523,14 @@ impl Tcp {
 
     fn report(&mut self, now_ns: u64) {
         self.rounds.tally.unproven(self.connections.unproven());
+        let now_s = u64::try_from(clock::wall_ms()).unwrap_or(0) / 1_000;
+        if let Some(tls) = &mut self.connections.tls
+            && let Some(days) = tls.remind(now_s)
+        {
+            tracing::warn!(
+                "the certificate ends in {days} days: renew it, then send the supervisor HUP"
+            );
+        }
         self.rounds.report(now_ns, self.connections.open());
     }
 }

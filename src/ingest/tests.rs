@@ -1,5 +1,6 @@
 //! The ingest with real sockets, a real ring and a classifier that is this test.
 
+mod admission;
 mod order;
 mod rubbish;
 mod udp;
@@ -18,7 +19,7 @@ use crate::config::{Ack, Admission, Input, Listening, Node, SensorSettings};
 use crate::frame::{Frame, FrameFlags};
 use crate::protocol::Protocol;
 use crate::ring::{Consumer, Geometry, Outcome, RingOwner};
-use crate::role::{FromChild, ToChild};
+use crate::role::{FromChild, Handed, ToChild};
 use crate::stats::{self, IngestMetric, Metric, Stats};
 use crate::sys::control::Channel;
 
@@ -41,6 +42,7 @@ fn settings() -> SensorSettings {
             listen: String::new(),
             connections_max: 100,
             idle_ms: 60_000,
+            tls: None,
         }),
         protocol: Protocol::Jt808,
         device: None,
@@ -93,6 +95,10 @@ impl Site {
     }
 
     fn start(&self, settings: SensorSettings) -> Running {
+        self.start_handed(settings, Vec::new())
+    }
+
+    fn start_handed(&self, settings: SensorSettings, handed: Vec<Handed>) -> Running {
         let (control, theirs) = Channel::pair().unwrap();
         let stats = Stats::<IngestMetric>::attach(self.page.as_fd(), "fleet", 0).unwrap();
         let setup = Setup {
@@ -103,15 +109,18 @@ impl Site {
             tally: Tally::new(stats, settings.protocol),
             settings,
             input: Some(self.input.try_clone().unwrap()),
-            handed: Vec::new(),
+            handed,
             ring: self.owner.producer_fds().unwrap(),
             identity: self.owner.identity(),
             control: theirs,
             lock: None,
         };
         let thread = std::thread::spawn(move || serve(setup));
-        let ready = control.recv::<FromChild>().unwrap();
-        assert!(matches!(ready, Some((FromChild::Ready, _))));
+        while let Some((said, _)) = control.recv::<FromChild>().unwrap() {
+            if matches!(said, FromChild::Ready) {
+                break;
+            }
+        }
         Running { control, thread }
     }
 
@@ -178,10 +187,15 @@ impl Running {
 
 /// A JT/T 808 message of the 2013 form: flag, header, body, check, flag, escaped.
 fn message(kind: u16, serial: u16, body: &[u8]) -> Vec<u8> {
+    message_of(0x78, kind, serial, body)
+}
+
+/// ... of the device 139123456xx.
+fn message_of(device: u8, kind: u16, serial: u16, body: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     content.extend(kind.to_be_bytes());
     content.extend((body.len() as u16).to_be_bytes());
-    content.extend([0x01, 0x39, 0x12, 0x34, 0x56, 0x78]);
+    content.extend([0x01, 0x39, 0x12, 0x34, 0x56, device]);
     content.extend(serial.to_be_bytes());
     content.extend(body);
     content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
@@ -213,7 +227,11 @@ fn location(alarms: u32, second: u8) -> Vec<u8> {
 }
 
 fn report(serial: u16) -> Vec<u8> {
-    message(0x0200, serial, &location(0, (serial % 60) as u8))
+    report_of(0x78, serial)
+}
+
+fn report_of(device: u8, serial: u16) -> Vec<u8> {
+    message_of(device, 0x0200, serial, &location(0, (serial % 60) as u8))
 }
 
 /// Reads one answer and returns the serial that it answers.
@@ -532,7 +550,7 @@ fn many_unanswered_messages_of_one_device_do_not_hold_up_another() {
     }
     let first = site.frames(8);
     let mut modest = site.connect();
-    modest.write_all(&report(200)).unwrap();
+    modest.write_all(&report_of(0x79, 200)).unwrap();
     let (_, frame) = site.frames(1).remove(0);
     site.settle(&frame, Outcome::Accepted);
     assert_eq!(answered(&mut modest), 200);
@@ -608,6 +626,7 @@ fn further_connections_wait_until_one_ends() {
         listen: String::new(),
         connections_max: 2,
         idle_ms: 60_000,
+        tls: None,
     });
     let running = site.start(settings);
     let first = site.connect();
@@ -630,6 +649,7 @@ fn who_says_nothing_is_closed() {
         listen: String::new(),
         connections_max: 10,
         idle_ms: 50,
+        tls: None,
     });
     let running = site.start(settings);
     let mut device = site.connect();
@@ -674,6 +694,7 @@ fn the_last_moment_of_a_receiver_whose_connection_ends_in_any_way_is_taken() {
         listen: String::new(),
         connections_max: 10,
         idle_ms: 60_000,
+        tls: None,
     })));
     let mut rude = site.connect();
     rude.write_all(rmc(1).as_bytes()).unwrap();
@@ -704,6 +725,7 @@ fn the_last_moment_of_a_receiver_that_falls_silent_is_not_held_back() {
         listen: String::new(),
         connections_max: 10,
         idle_ms: 60_000,
+        tls: None,
     })));
     let mut device = site.connect();
     for second in [1, 2] {

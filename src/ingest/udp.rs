@@ -110,8 +110,8 @@ impl Udp {
                 self.end_epochs(now);
             }
             self.rounds.hand_over();
-            while self.peers.forget_idle(now_ms) {
-                self.rounds.tally.closed(Closed::Idle);
+            while let Some((_, peer)) = self.peers.forget_idle(now_ms) {
+                self.rounds.closed(peer.stream, Closed::Idle);
             }
             self.door.tell(now_ms, &self.rounds)?;
             self.rounds.report(now.monotonic_ns, self.peers.known());
@@ -140,10 +140,8 @@ impl Udp {
                 peer.awaiting = peer.awaiting.saturating_sub(1);
             }
             // Although the peer may be forgotten: its address is all that an answer takes.
-            if self.rounds.settled(ending, true) {
-                self.answer(to, &answer);
-                answered = true;
-            }
+            answered |= self.rounds.settled(ending, true);
+            self.answer(to, &answer);
         }
         self.settled = settled;
         answered
@@ -184,6 +182,10 @@ impl Udp {
             return;
         }
         self.hear(from, now);
+        if let Some(peer) = self.peers.get(from) {
+            let bytes = self.datagrams.bytes(at);
+            self.rounds.capture.bytes(peer.stream, bytes, now);
+        }
         let mut allowance = Allowance::of(length);
         let mut taken = 0;
         while let Some(peer) = self.peers.get(from) {
@@ -267,9 +269,7 @@ impl Udp {
     fn take_handed(&mut self) -> Result<(), IngestError> {
         while let Some(handed) = self.rounds.next_handed() {
             if let Handed::Devices(devices) = handed {
-                let said = self.door.replace_list(devices);
-                self.rounds.tally.listed(self.door.known());
-                self.rounds.say(&said)?;
+                self.door.take_list(devices, &self.rounds)?;
             }
         }
         Ok(())
@@ -286,11 +286,17 @@ impl Udp {
         if let Some((other, peer)) = self.peers.enter(from, session, now_ms) {
             self.forgotten(other, peer, Closed::Displaced, now);
         }
+        if let Some(peer) = self.peers.get(from) {
+            self.rounds.capture.opened(peer.stream, from);
+        }
     }
 
     /// Takes what a peer said last, although it can say no more.
     fn forgotten(&mut self, from: SocketAddr, mut peer: Peer, why: Closed, now: ReadAt) {
-        self.rounds.tally.closed(why);
+        if self.protocol.has_epochs() {
+            self.rounds.capture.quiet(peer.stream, now);
+        }
+        self.rounds.closed(peer.stream, why);
         while let Some(message) = peer.session.flush() {
             self.let_in(from, message, now, &mut Allowance::of(0));
         }
@@ -304,11 +310,19 @@ impl Udp {
         now: ReadAt,
         allowance: &mut Allowance,
     ) {
-        for answer in [&mut message.answer_now, &mut message.answer_when_safe] {
-            if !allowance.covers(answer.len()) {
-                answer.clear();
-                self.rounds.tally.withheld(Withheld::Longer);
-            }
+        if !allowance.covers(message.answer_now.len()) {
+            message.answer_now.clear();
+            self.rounds.tally.withheld(Withheld::Longer);
+        }
+        // Only one of the two is sent.
+        let later = message
+            .answer_when_safe
+            .len()
+            .max(message.answer_if_refused.len());
+        if !allowance.covers(later) {
+            message.answer_when_safe.clear();
+            message.answer_if_refused.clear();
+            self.rounds.tally.withheld(Withheld::Longer);
         }
         self.answer(from, &message.answer_now);
         let awaiting = self.peers.get(from).map_or(0, |peer| peer.awaiting);
@@ -316,6 +330,7 @@ impl Udp {
         if waits && awaiting >= self.limits.connection_answers_max {
             self.rounds.tally.message(message.refused);
             self.rounds.tally.dropped(Stall::Answers);
+            self.answer(from, &message.answer_if_refused);
             return;
         }
         let published = self
@@ -327,7 +342,7 @@ impl Udp {
             });
         match published {
             Published::Unanswered => {}
-            Published::Answer(answer) => self.answer(from, &answer),
+            Published::Answer(answer) | Published::Refused(answer) => self.answer(from, &answer),
             Published::Awaiting => {
                 if let Some(peer) = self.peers.get(from) {
                     peer.awaiting += 1;
@@ -338,7 +353,14 @@ impl Udp {
 
     /// Sends an answer; a device that does not get it sends again.
     fn answer(&mut self, to: SocketAddr, answer: &[u8]) {
-        if !answer.is_empty() && !self.datagrams.send(to, answer) {
+        if answer.is_empty() {
+            return;
+        }
+        if self.datagrams.send(to, answer) {
+            // One that was forgotten meanwhile has no number any more.
+            let stream = self.peers.get(to).map_or(0, |peer| peer.stream);
+            self.rounds.capture.sent(stream, answer);
+        } else {
             self.rounds.tally.withheld(Withheld::Unsent);
         }
     }
@@ -356,6 +378,7 @@ impl Udp {
                 continue;
             };
             peer.silence = None;
+            self.rounds.capture.quiet(peer.stream, now);
             while let Some(peer) = self.peers.get(from)
                 && let Some(message) = peer.session.flush()
             {

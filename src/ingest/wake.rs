@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use crate::role::{FromChild, Handed, ToChild};
+use crate::role::{FromChild, Handed, Recording, ToChild};
 use crate::sys::control::{Channel, ControlError};
 
 const CONTROL: u64 = 0;
@@ -78,6 +78,22 @@ impl Wake {
     /// What was handed over and not taken yet, one a call. The queue is no longer than what the supervisor sends.
     pub fn next_handed(&mut self) -> Option<Handed> {
         self.handed.pop_front()
+    }
+
+    /// The newest word about recording that was not taken yet. What it takes the place of is dropped.
+    pub fn take_capture(&mut self) -> Option<Option<Recording>> {
+        if self.handed.is_empty() {
+            return None;
+        }
+        let mut newest = None;
+        let handed = std::mem::take(&mut self.handed);
+        for part in handed {
+            match part {
+                Handed::Capture(recording) => newest = Some(recording),
+                part => self.handed.push_back(part),
+            }
+        }
+        newest
     }
 
     /// The epoll set.

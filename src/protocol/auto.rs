@@ -23,6 +23,7 @@ pub(super) const MESSAGE_BYTES_MAX: usize = {
         super::gps103::MESSAGE_BYTES_MAX,
         super::meitrack::MESSAGE_BYTES_MAX,
         super::ruptela::MESSAGE_BYTES_MAX,
+        super::json::MESSAGE_BYTES_MAX,
     ];
     let (mut longest, mut at) = (0, 0);
     while at < each.len() {
@@ -134,6 +135,9 @@ enum Guess {
     Nothing,
 }
 
+/// gpsd puts the class of an object first; our own schema has no such key.
+const GPSD: &[u8] = b"{\"class\":";
+
 /// Beginnings of text that only one protocol has.
 const WORDS: &[(&[u8], Protocol)] = &[
     (b"GET ", Protocol::Osmand),
@@ -142,7 +146,8 @@ const WORDS: &[(&[u8], Protocol)] = &[
     (b"+", Protocol::Gl200),
     (b"##,", Protocol::Gps103),
     (b"imei:", Protocol::Gps103),
-    (b"{\"class\":", Protocol::Gpsd),
+    (GPSD, Protocol::Gpsd),
+    (b"[", Protocol::Json),
     (b"!", Protocol::Nmea),
     (b"QZE,", Protocol::Nmea),
     (b"IMEI", Protocol::Nmea),
@@ -175,6 +180,9 @@ fn recognise(bytes: &[u8]) -> Guess {
         b'0'..=b'9' => digits(bytes),
         0..=3 => length(bytes),
         0xe7 => vendor_flag(bytes),
+        b'{' if !GPSD.starts_with(&bytes[..bytes.len().min(GPSD.len())]) => {
+            Guess::Is(Protocol::Json)
+        }
         _ => Guess::Nothing,
     };
     match guess {
@@ -288,6 +296,11 @@ mod tests {
             (b"$IMEI 359586015829802\r\n", Protocol::Nmea),
             (b"\xb5\x62\x01\x07", Protocol::Ubx),
             (b"{\"class\":\"VERSION\"", Protocol::Gpsd),
+            (b"{\"device\":\"a\"", Protocol::Json),
+            (b"{ \"class\"", Protocol::Json),
+            (b"{\"clash", Protocol::Json),
+            (b"{}", Protocol::Json),
+            (b"[{\"id\":", Protocol::Json),
             (b"GET /?id=1", Protocol::Osmand),
             (b"POST / HTTP/1.1", Protocol::Osmand),
             (b"+RESP:GTFRI,", Protocol::Gl200),
@@ -325,6 +338,7 @@ mod tests {
         b"$G",
         b"*",
         b"{\"cl",
+        b"{\"class\"",
         b"GE",
         b"1234",
         b"\x00\x0f",

@@ -10,6 +10,7 @@ mod receiver;
 use self::object::{Device, Devices, Failure, Poll, Sky, Tpv, Version};
 use self::receiver::{Receiver, Receivers};
 use super::decoder::{Decoder, Mode};
+use super::lines::Lines;
 use super::{Arrival, Message, Reject, Report, Settings, Split};
 use crate::frame::{AttributeKey, DeviceId};
 
@@ -30,8 +31,7 @@ pub(super) struct Session {
     mode: Mode,
     /// The receiver of objects that name none.
     stated: Option<DeviceId>,
-    /// In a line that was too long.
-    skipping: bool,
+    lines: Lines,
     receivers: Receivers,
 }
 
@@ -41,7 +41,7 @@ impl Session {
             settings: settings.clone(),
             mode,
             stated: None,
-            skipping: false,
+            lines: Lines::new(MESSAGE_BYTES_MAX),
             receivers: Receivers::default(),
         }
     }
@@ -49,30 +49,11 @@ impl Session {
 
 impl Decoder for Session {
     fn split(&mut self, bytes: &[u8]) -> Split {
-        if self.skipping && !bytes.is_empty() {
-            return self.skip(bytes);
-        }
-        let start = bytes.iter().take_while(|&&byte| is_line_end(byte)).count();
-        let window = &bytes[start..bytes.len().min(start + MESSAGE_BYTES_MAX)];
-        let full = bytes.len() >= MESSAGE_BYTES_MAX;
-        match window.iter().position(|&byte| is_line_end(byte)) {
-            Some(len) => Split::Message {
-                range: start..start + len,
-                consumed: start + len + 1,
-            },
-            None if window.len() == MESSAGE_BYTES_MAX => {
-                self.skipping = true;
-                rubbish(start + window.len(), Reject::TooLong)
-            }
-            // Empty lines without end would fill the buffer of who waits for more.
-            None if full => rubbish(start, Reject::Rubbish),
-            None => Split::Incomplete,
-        }
+        self.lines.split(bytes)
     }
 
-    /// Ends of lines alone belong to the message before.
     fn is_part(&self, left: &[u8]) -> bool {
-        left.iter().any(|&byte| !is_line_end(byte))
+        Lines::is_part(left)
     }
 
     fn decode(&mut self, line: &[u8], now: Arrival) -> Result<Message, Reject> {
@@ -95,16 +76,6 @@ impl Decoder for Session {
 }
 
 impl Session {
-    /// Passes over the rest of a line that was too long.
-    fn skip(&mut self, bytes: &[u8]) -> Split {
-        let end = bytes.iter().position(|&byte| is_line_end(byte));
-        self.skipping = end.is_none();
-        match end {
-            Some(0) => self.split(bytes),
-            end => rubbish(end.unwrap_or(bytes.len()), Reject::TooLong),
-        }
-    }
-
     fn message(&self, kind: &'static str, name: Option<DeviceId>) -> Message {
         let device = self.settings.device.or(name).or(self.stated);
         Message::new(kind, device)
@@ -190,14 +161,6 @@ impl Session {
         let receiver = self.receivers.of(tpv.device.name().or(self.stated));
         receiver.take(tpv, &self.settings, now)
     }
-}
-
-fn rubbish(consumed: usize, reason: Reject) -> Split {
-    Split::Rubbish { consumed, reason }
-}
-
-fn is_line_end(byte: u8) -> bool {
-    byte == b'\n' || byte == b'\r'
 }
 
 fn short(text: String) -> String {

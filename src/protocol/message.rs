@@ -20,6 +20,8 @@ pub struct Message {
     pub answer_now: Vec<u8>,
     /// Bytes to send when the reports are safe; empty if the device waits for nothing.
     pub answer_when_safe: Vec<u8>,
+    /// Bytes to send instead when the reports could not be kept; empty if the protocol has no words for it.
+    pub answer_if_refused: Vec<u8>,
     /// The message is sound and was answered, but not read: why. Its sender is no source of rubbish: a picture in a
     /// hundred parts is a hundred of these.
     pub refused: Option<Reject>,

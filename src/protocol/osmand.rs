@@ -12,7 +12,7 @@ mod request;
 use self::request::{Begin, Body, HEAD_BYTES_MAX, Head, Method};
 use super::decoder::Decoder;
 use super::{Arrival, Message, Reject, Report, Settings, Split};
-use crate::frame::{DeviceId, FixFields, TimeSource};
+use crate::frame::{DeviceId, FixFields};
 
 /// Longest body: a location of a client takes less than 2 KiB.
 const BODY_BYTES_MAX: usize = 8192;
@@ -161,19 +161,6 @@ fn answer(head: &Head, status: &str) -> Vec<u8> {
         (true, false) => "",
     };
     format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n{connection}\r\n").into_bytes()
-}
-
-impl Settings {
-    /// States the time of a report: as sent, or the time of arrival.
-    fn state_time(&self, report: &mut Report, sent_ms: Option<i64>, now: Arrival) {
-        match sent_ms {
-            Some(time_ms) => report.fix.set_time(self.fix_time(time_ms, now)),
-            None if !self.recorded => {
-                report.fix.set_time((now.wall_ms, TimeSource::Arrival));
-            }
-            None => {}
-        }
-    }
 }
 
 fn rubbish(consumed: usize, reason: Reject) -> Split {

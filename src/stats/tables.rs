@@ -74,6 +74,7 @@ metrics! {
         SpeaksGps103 "protocol" = "gps103",
         SpeaksMeitrack "protocol" = "meitrack",
         SpeaksRuptela "protocol" = "ruptela",
+        SpeaksJson "protocol" = "json",
         SpeaksAuto "protocol" = "auto",
     }
     "ringway_connections" Gauge "Connections open now; of `udp`, peers known." { ConnectionsOpen, }
@@ -98,8 +99,25 @@ metrics! {
         ClosedUnknown "reason" = "unknown",
         ClosedTakenOver "reason" = "taken_over",
         ClosedOccupied "reason" = "occupied",
+        ClosedTls "reason" = "tls",
         ClosedDrain "reason" = "drain",
     }
+    "ringway_tls_handshakes_total" Counter "TLS handshakes finished." { TlsHandshakes, }
+    "ringway_tls_failures_total" Counter "Connections ended by TLS, by reason." {
+        TlsPlainText "reason" = "plain_text",
+        TlsIncompatible "reason" = "incompatible",
+        TlsNoCertificate "reason" = "no_certificate",
+        TlsUnknownAuthority "reason" = "unknown_authority",
+        TlsExpired "reason" = "expired",
+        TlsCertificate "reason" = "certificate",
+        TlsIdentity "reason" = "identity",
+        TlsAlert "reason" = "alert",
+        TlsBroken "reason" = "broken",
+        TlsTooLong "reason" = "too_long",
+        TlsLate "reason" = "late",
+        TlsLeft "reason" = "left",
+    }
+    "ringway_tls_certificate_expires_timestamp_seconds" Gauge "When the certificate of the sensor ends, since 1970; 0: it has none." { TlsExpires, }
     "ringway_received_bytes_total" Counter "Bytes received." { Bytes, }
     "ringway_datagrams_total" Counter "Datagrams received." { Datagrams, }
     "ringway_datagrams_dropped_total" Counter "Datagrams dropped unread, by reason." {
@@ -140,6 +158,11 @@ metrics! {
     "ringway_sessions_taken_over_total" Counter "Sessions of devices that came by another connection." { SessionsTakenOver, }
     "ringway_sessions_contested_total" Counter "Take-overs that had to wait because there were too many of one device." { SessionsContested, }
     "ringway_rests_total" Counter "Times that a connection was not read because it, or its device, had sent too much." { Rests, }
+    "ringway_capture_records_total" Counter "Records of a recording, by what became of them." {
+        CaptureKept "fate" = "kept",
+        CaptureLost "fate" = "lost",
+    }
+    "ringway_captures_failed_total" Counter "Recordings that ended because their file could not be written." { CapturesFailed, }
     "ringway_attributes_cut_total" Counter "Attributes that did not fit their frame." { AttributesCut, }
     "ringway_answers_total" Counter "Messages that awaited an answer, by what came of it." {
         AnswersAccepted "outcome" = "accepted",
@@ -164,12 +187,17 @@ metrics! {
         RejectedJump "reason" = "jump",
         RejectedInvalid "reason" = "invalid",
         RejectedFuture "reason" = "future",
+        RejectedOutranked "reason" = "outranked",
         RejectedOutOfRange "reason" = "out_of_range",
         RejectedNotApplied "reason" = "not_applied",
         RejectedTableFull "reason" = "table_full",
         RejectedBadFrame "reason" = "bad_frame",
     }
     "ringway_frames_redelivered_total" Counter "Frames that were applied before a restart and came again." { Redelivered, }
+    "ringway_fail_overs_total" Counter "Times that another receiver of a vehicle was used from then on, by its rank beside the former's." {
+        FailOversWorse "to" = "worse",
+        FailOversBetter "to" = "better",
+    }
     "ringway_ring_violations_total" Counter "Sensor rings quarantined because their producer broke the rules." { RingViolations, }
     "ringway_messages_settled_total" Counter "Messages whose outcome was set, by outcome." {
         SettledAccepted "outcome" = "accepted",

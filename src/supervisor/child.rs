@@ -16,7 +16,7 @@ use super::node::{Node, ReadList};
 use super::plan::ProcessName;
 use super::restart::{Exit, Restart};
 use crate::ring::AttachError;
-use crate::role::{Devices, End, FromChild, Role, States, ToChild};
+use crate::role::{Devices, End, FromChild, Recording, Role, States, ToChild};
 use crate::sys::control::{AsyncChannel, Channel, ControlError};
 
 /// A child that is not ready by then is killed and started again.
@@ -38,6 +38,11 @@ pub enum News {
         ring: u32,
         /// Whose end was reaped; the other does not know the new ring yet.
         reaped: End,
+    },
+    /// Where a sensor is recorded has changed.
+    Capture {
+        /// The sensor.
+        sensor: String,
     },
     /// The consumer of a ring found its producer lying.
     Violation {
@@ -94,6 +99,10 @@ pub enum Part {
     Feed,
     /// The list of devices that was read.
     Devices,
+    /// The file to record in.
+    Capture,
+    /// Certificates that were read anew.
+    Certificates,
 }
 
 /// The supervisor's hold on one child.
@@ -303,6 +312,10 @@ impl Keeper {
         for devices in self.node.device_lists(&self.name)? {
             hand_over_devices(control, devices).await?;
         }
+        if self.name.role == Role::Ingest {
+            self.hand_over_capture(control).await?;
+        }
+        self.hand_over_certificates(control).await?;
         if self.name.role == Role::Observer {
             for page in self.node.pages()? {
                 control.send(&ToChild::Page, &[page.as_fd()]).await?;
@@ -333,6 +346,8 @@ impl Keeper {
                 }
                 return Ok(());
             }
+            Part::Capture => return self.hand_over_capture(control).await,
+            Part::Certificates => return self.hand_over_certificates(control).await,
         };
         for (ring, fds) in self.node.rings_of(&self.name)? {
             if ring.ring == number {
@@ -347,6 +362,22 @@ impl Keeper {
         if let Some(feed) = self.node.feed(&self.name)? {
             let (message, fds) = feed.into_message();
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            control.send(&message, &fds).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands over the file to record in, or says that there is none.
+    async fn hand_over_capture(&self, control: &AsyncChannel) -> Result<(), StartError> {
+        let (message, fds) = Recording::into_message(self.node.recording(&self.name)?);
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        Ok(control.send(&message, &fds).await?)
+    }
+
+    /// Hands over what the sensor's TLS is made of, if it has any.
+    async fn hand_over_certificates(&self, control: &AsyncChannel) -> Result<(), StartError> {
+        if let Some(certificates) = self.node.certificates(&self.name) {
+            let (message, fds) = certificates.as_message();
             control.send(&message, &fds).await?;
         }
         Ok(())
@@ -389,6 +420,11 @@ impl Keeper {
             }
             FromChild::Notices(notices) if self.name.role == Role::Ingest => {
                 self.node.set_notices(&self.name, notices);
+                return;
+            }
+            FromChild::CaptureFailed { mark, why } if self.name.role == Role::Ingest => {
+                let mut captures = self.node.captures();
+                captures.failed(&self.name.instance, mark, why);
                 return;
             }
             said => {

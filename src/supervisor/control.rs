@@ -1,4 +1,5 @@
-//! The control socket: who runs the node, or root, may ask it how it does. One request a connection, one answer.
+//! The control socket: who runs the node, or root, may ask it how it does, or to record a sensor. One request a
+//! connection, one answer in JSON.
 
 use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
@@ -14,19 +15,14 @@ use tracing::{debug, warn};
 use super::child::News;
 use super::node::{Node, NodeError};
 use super::report::{Reloaded, ReloadedList};
+use super::request::{REQUEST_BYTES_MAX, Request};
 
 /// Name of the socket in the state directory.
 pub const SOCKET_NAME: &str = "control.sock";
-/// Asks for a report.
-pub const REQUEST_STATUS: &[u8] = b"status\n";
-/// Asks for the lists of devices to be read again.
-pub const REQUEST_RELOAD: &[u8] = b"reload\n";
 /// How long ingests may take to read their lists, all together: less than a client waits.
 const LIST_WAIT: Duration = Duration::from_millis(1_500);
-/// How often it is looked whether it has.
+/// How often it is looked whether they have.
 const LIST_LOOK: Duration = Duration::from_millis(5);
-/// Most bytes of a request.
-const REQUEST_BYTES_MAX: usize = 64;
 /// How long a client may take.
 const CLIENT_WAIT: Duration = Duration::from_secs(2);
 /// Clients at a time: each is served at once, so more than one waits only by accident.
@@ -77,16 +73,29 @@ async fn answer(
         warn!("control socket: user {peer} was refused");
         return Ok(());
     }
-    let mut request = [0; REQUEST_BYTES_MAX];
-    let read = stream.read(&mut request).await?;
-    let answer = match &request[..read] {
-        REQUEST_STATUS => serde_json::to_vec(&node.report()),
-        REQUEST_RELOAD => serde_json::to_vec(&reload(node, tell).await),
-        _ => return stream.write_all(b"{\"error\":\"unknown request\"}\n").await,
+    let mut line = [0; REQUEST_BYTES_MAX];
+    let mut length = 0;
+    while length < line.len() && !line[..length].ends_with(b"\n") {
+        match stream.read(&mut line[length..]).await? {
+            0 => break,
+            bytes => length += bytes,
+        }
+    }
+    let request = Request::parse(&String::from_utf8_lossy(&line[..length]));
+    let told = match request {
+        Ok(Request::Status) => serde_json::to_vec(&node.report()).expect("a report is plain data"),
+        Ok(Request::Record { sensor, on, lasts }) => {
+            let said = record(node, &sensor, on, lasts);
+            // The supervisor may be past listening.
+            let _ = tell.send(News::Capture { sensor }).await;
+            said.unwrap_or_else(wrong)
+        }
+        Ok(Request::Reload) => {
+            serde_json::to_vec(&reload(node, tell).await).expect("a report is plain data")
+        }
+        Err(why) => wrong(why),
     };
-    stream
-        .write_all(&answer.expect("a report is plain data"))
-        .await
+    stream.write_all(&told).await
 }
 
 /// Has the lists of devices read again, and waits for what their ingests make of them.
@@ -123,4 +132,20 @@ async fn reload(node: &Node, tell: &mpsc::Sender<News>) -> Reloaded {
         });
     }
     Reloaded { device_lists }
+}
+
+/// Switches a recording and says where it is; `null` if there was none to end.
+fn record(node: &Node, sensor: &str, on: bool, lasts: Option<Duration>) -> Result<Vec<u8>, String> {
+    let mut captures = node.captures();
+    let file = match on {
+        true => captures.start(sensor, lasts).map(Some),
+        false => captures.stop(sensor),
+    };
+    let file = file.map_err(|cause| cause.to_string())?;
+    let file = file.map(|path| path.display().to_string());
+    Ok(format!("{}\n", serde_json::json!({ "file": file })).into_bytes())
+}
+
+fn wrong(why: String) -> Vec<u8> {
+    format!("{}\n", serde_json::json!({ "error": why })).into_bytes()
 }

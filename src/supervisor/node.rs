@@ -1,24 +1,27 @@
 //! What the supervisor owns on behalf of everybody: sockets, files, rings, the state table, statistics pages. A child
 //! may die and start again on the same objects.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
 use tracing::{error, info, warn};
 
+use super::captures::Captures;
+use super::certificates::{self, ReadError};
 use super::device_list::DeviceLists;
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
 use super::report::{NoticeReport, ProcessReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
-use crate::config::{Config, Input, SensorSettings};
+use crate::config::{Config, Input, SensorSettings, Tls};
 use crate::ring::{AttachError, RingFds, RingOwner};
 use crate::role::{
-    Assignment, DESCRIPTORS_RESERVED, Devices, Duty, End, Feed, Notice, Purpose, RingAssignment,
-    Role, States, exit,
+    Assignment, Certificates, DESCRIPTORS_RESERVED, Devices, Duty, End, Feed, Notice, Purpose,
+    Recording, RingAssignment, Role, States, exit,
 };
 use crate::stats::{self, Stats, SupervisorMetric};
 use crate::sys::log::foreign;
@@ -37,6 +40,9 @@ pub enum NodeError {
     /// A port or file is not.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Certificates are not.
+    #[error("{0}: {1}")]
+    Certificates(ProcessName, #[source] ReadError),
     /// Shared memory is not.
     #[error("cannot make shared memory: {0}")]
     Memory(#[source] std::io::Error),
@@ -70,7 +76,7 @@ impl NodeError {
             NodeError::Open(OpenError::Listen { .. }) => exit::UNAVAILABLE,
             NodeError::StateDir(StateDirError::Taken(_)) => exit::UNAVAILABLE,
             NodeError::Open(OpenError::File { .. }) | NodeError::StateDir(_) => exit::IO,
-            NodeError::Control(..) => exit::IO,
+            NodeError::Control(..) | NodeError::Certificates(..) => exit::IO,
             NodeError::Descriptors { .. } => exit::CONFIG,
             NodeError::Signals(_) | NodeError::Memory(_) | NodeError::Ring(_) => exit::SOFTWARE,
         }
@@ -118,6 +124,8 @@ struct Process {
     devices: RefCell<DeviceLists>,
     /// Device ids that an operator should look at.
     notices: RefCell<Vec<Notice>>,
+    /// What its TLS is made of, if it has any.
+    certificates: RefCell<Option<Rc<Certificates>>>,
     state: RefCell<ChildState>,
 }
 
@@ -188,6 +196,7 @@ pub struct Node {
     roads: Option<OwnedFd>,
     listeners: BTreeMap<String, String>,
     snapshot: RefCell<Snapshot>,
+    captures: RefCell<Captures>,
     ready_after: Cell<Option<Duration>>,
     draining: Cell<bool>,
 }
@@ -204,6 +213,9 @@ impl Node {
         let mut processes = Vec::new();
         for name in plan::processes(&config) {
             let opened = open_input(&config, &name, &mut listeners)?;
+            let certificates = tls(&config, &name).map(certificates::read).transpose();
+            let certificates =
+                certificates.map_err(|cause| NodeError::Certificates(name.clone(), cause))?;
             let page = stats::create().map_err(NodeError::Memory)?;
             let mut devices = DeviceLists::default();
             if let Some(path) = devices_path(&config, &name) {
@@ -216,6 +228,7 @@ impl Node {
                 feed: RefCell::default(),
                 devices: RefCell::new(devices),
                 notices: RefCell::default(),
+                certificates: RefCell::new(certificates.map(Rc::new)),
                 state: RefCell::default(),
             });
         }
@@ -238,6 +251,8 @@ impl Node {
         let stats = Stats::attach(page.as_fd(), "supervisor", clock::wall_ms())
             .map_err(NodeError::Memory)?;
         let table = table::create(config.devices_max).map_err(NodeError::Memory)?;
+        let mut captures = Captures::new(&config);
+        captures.begin();
         Ok(Node {
             config,
             began,
@@ -250,6 +265,7 @@ impl Node {
             roads,
             listeners,
             snapshot: RefCell::new(Snapshot::Awaited),
+            captures: RefCell::new(captures),
             ready_after: Cell::new(None),
             draining: Cell::new(false),
         })
@@ -355,6 +371,7 @@ impl Node {
                 rules: config.rules.clone(),
                 fences: config.fences.clone(),
                 trace_one_in: config.trace.one_in,
+                ranks: config.sensors.iter().map(|sensor| sensor.rank).collect(),
             },
             Role::Dispatcher => {
                 if let Some(roads) = &self.roads {
@@ -413,6 +430,17 @@ impl Node {
             Ok((assignment, fds?))
         })
         .collect()
+    }
+
+    /// The recordings.
+    pub fn captures(&self) -> RefMut<'_, Captures> {
+        self.captures.borrow_mut()
+    }
+
+    /// What an ingest is to record in, to hand over.
+    pub fn recording(&self, name: &ProcessName) -> std::io::Result<Option<Recording>> {
+        let life = self.process(name).state.borrow().restarts;
+        self.captures.borrow().recording(&name.instance, life)
     }
 
     /// The sensors that are fed, with the process of each.
@@ -500,6 +528,29 @@ impl Node {
             notice.source = foreign(&notice.source);
         }
         *self.process(name).notices.borrow_mut() = notices;
+    }
+
+    /// What the TLS of an ingest is made of, to hand over.
+    pub fn certificates(&self, name: &ProcessName) -> Option<Rc<Certificates>> {
+        self.process(name).certificates.borrow().clone()
+    }
+
+    /// Reads the certificates of all sensors anew; returns whose are to be handed over. Those that are no good change
+    /// nothing.
+    pub fn renew_certificates(&self) -> Vec<ProcessName> {
+        let mut renewed = Vec::new();
+        for process in &self.processes {
+            let name = &process.name;
+            match tls(&self.config, name).map(certificates::read) {
+                None => {}
+                Some(Ok(certificates)) => {
+                    process.certificates.replace(Some(Rc::new(certificates)));
+                    renewed.push(name.clone());
+                }
+                Some(Err(cause)) => error!("{name} goes on with its old certificates: {cause}"),
+            }
+        }
+        renewed
     }
 
     /// The statistics pages of all processes, to read.
@@ -650,6 +701,7 @@ impl Node {
             start_to_ready_ms: self.ready_after.get().map(|time| time.as_secs_f64() * 1e3),
             listeners: self.listeners.clone(),
             rings: rings.collect(),
+            captures: self.captures.borrow().report(),
             processes,
         }
     }
@@ -687,6 +739,17 @@ fn sensor<'a>(config: &'a Config, name: &ProcessName) -> &'a SensorSettings {
     let mut sensors = config.sensors.iter();
     let found = sensors.find(|sensor| sensor.name == name.instance);
     found.expect("an ingest is made from a sensor")
+}
+
+/// The TLS of an ingest, if it has any.
+fn tls<'a>(config: &'a Config, name: &ProcessName) -> Option<&'a Tls> {
+    if name.role != Role::Ingest {
+        return None;
+    }
+    match &sensor(config, name).input {
+        Input::Tcp(listening) | Input::Http(listening) => listening.tls.as_ref(),
+        _ => None,
+    }
 }
 
 /// What a role takes in from outside.

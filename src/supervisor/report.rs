@@ -26,6 +26,24 @@ pub struct Report {
     pub processes: Vec<ProcessReport>,
     /// The rings.
     pub rings: Vec<RingReport>,
+    /// The recordings.
+    #[serde(default)]
+    pub captures: Vec<CaptureReport>,
+}
+
+/// One sensor's recording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CaptureReport {
+    /// The sensor.
+    pub sensor: String,
+    /// The file that it is recorded in, while it is.
+    pub file: Option<String>,
+    /// Bytes of that file.
+    pub bytes: u64,
+    /// Seconds until the recording ends by itself, if it does.
+    pub left_s: Option<f64>,
+    /// Why it is not recorded although it was wished.
+    pub stopped: Option<String>,
 }
 
 /// One child.

@@ -119,7 +119,10 @@ pub fn receive() -> Result<Started, StartError> {
             ToChild::Snapshot { exact } => {
                 snapshot = fds.into_iter().next().map(|fd| States { fd, exact });
             }
-            ToChild::Feed { .. } | ToChild::Devices { .. } => {
+            ToChild::Feed { .. }
+            | ToChild::Devices { .. }
+            | ToChild::Capture { .. }
+            | ToChild::Certificates { .. } => {
                 let part = Handed::of(&message, fds);
                 handed.push(part.ok_or(StartError::Contract("a descriptor is missing"))?);
             }

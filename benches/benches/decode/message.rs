@@ -62,6 +62,7 @@ pub const CASES: &[Case] = &[
     case("gps103 tracker", Protocol::Gps103, gps103),
     case("meitrack AAA", Protocol::Meitrack, meitrack),
     case("ruptela records", Protocol::Ruptela, ruptela),
+    case("json report", Protocol::Json, json),
 ];
 
 impl Case {
@@ -226,6 +227,13 @@ fn gpsd(second: u8) -> Vec<u8> {
     let motion = r#""track":84.4000,"speed":11.524,"climb":0.100,"eph":2.500"#;
     format!("{head}\"time\":\"2026-06-15T12:00:{second:02}.000Z\",{place},{motion}}}\r\n")
         .into_bytes()
+}
+
+fn json(second: u8) -> Vec<u8> {
+    let time = format!("\"time\":\"2026-06-15T12:00:{second:02}Z\"");
+    let place = r#""lat":48.1173,"lon":11.5166667,"altitude_m":545.4"#;
+    let motion = r#""speed_m_s":11.524,"course_deg":84.4"#;
+    format!("{{\"device\":\"{IMEI}\",\"id\":{second},{time},{place},{motion}}}\n").into_bytes()
 }
 
 fn osmand(second: u8) -> Vec<u8> {

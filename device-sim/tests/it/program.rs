@@ -23,14 +23,16 @@ fn program(arguments: &str) -> Command {
     command
 }
 
-async fn run(arguments: &str) -> Output {
+/// What a run with these arguments says until its end.
+pub async fn run(arguments: &str) -> Output {
     timeout(DEADLINE, program(arguments).output())
         .await
         .unwrap()
         .unwrap()
 }
 
-fn lines(output: &[u8]) -> Vec<Value> {
+/// JSON lines.
+pub fn lines(output: &[u8]) -> Vec<Value> {
     let text = String::from_utf8(output.to_vec()).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())

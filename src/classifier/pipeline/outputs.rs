@@ -1,6 +1,6 @@
 //! What a batch commits to the rings of uplink and dispatcher.
 
-use crate::frame::{Origin, record_kind};
+use crate::frame::{Origin, SensorChange, record_kind};
 use crate::hop::{Hop, TraceHead};
 use crate::stats::ClassifierMetric as Metric;
 use crate::sys::fail::{self, Point};
@@ -32,7 +32,7 @@ impl Pipeline {
             self.send(&[Awaited::safe(device, event)], None, now_ns);
         }
         fail::pass(Point::ClassifierAlarms);
-        self.commit_updates(now_ns);
+        self.commit_updates(at, now_ns);
         self.batch.updates.clear();
     }
 
@@ -84,7 +84,7 @@ impl Pipeline {
 
     /// Commits tracks and alarms to the dispatcher's ring, as many as fit. What does not is found in the state table,
     /// which the dispatcher is asked to read again once the states are switched.
-    fn commit_updates(&mut self, now_ns: u64) {
+    fn commit_updates(&mut self, at_sensor: usize, now_ns: u64) {
         if self.batch.updates.is_empty() {
             return;
         }
@@ -96,6 +96,10 @@ impl Pipeline {
         self.outbox.clear();
         for at in 0..fits {
             match self.batch.updates[at] {
+                Update::Sensor(device) => {
+                    let sensor = self.sensors[at_sensor].name.clone();
+                    self.outbox.push_sensor(&SensorChange { device, sensor });
+                }
                 Update::Track(at_frame) => {
                     let one_in = self.trace_one_in;
                     let (bytes, taken) = self.batch.frame_mut(at_frame);
@@ -122,7 +126,10 @@ impl Pipeline {
         self.tracks.try_publish(&records, urgent).expect(
             "no more is published than there is room for, and only the consumer changes that",
         );
-        self.stats.add(Metric::TracksPassed, fits as u64);
+        let tracks = &self.batch.updates[..fits];
+        let told = |update: &&Update| matches!(update, Update::Sensor(_));
+        let tracks = fits - tracks.iter().filter(told).count();
+        self.stats.add(Metric::TracksPassed, tracks as u64);
         let left = self.batch.updates.len() - fits;
         self.stats.add(Metric::TrackRingFull, left as u64);
         self.resync_wanted |= left > 0;

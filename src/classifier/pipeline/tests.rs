@@ -85,7 +85,7 @@ impl Rig {
             clock: || 1_000_000,
         });
         let consumer = Consumer::attach(&self.sensor.consumer_fds().unwrap()).unwrap();
-        pipeline.add_sensor("gate", consumer, self.restarts > 0);
+        pipeline.add_sensor("gate", 1, consumer, self.restarts > 0);
         pipeline.resume(self.restarts > 0);
         self.restarts += 1;
         pipeline

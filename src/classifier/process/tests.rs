@@ -51,6 +51,7 @@ impl Node {
             rules: rules(),
             fences: vec![fence("yard", 1_000.0)],
             trace_one_in: 0,
+            ranks: Vec::new(),
             restarted: false,
             stats: Stats::attach(page.as_fd(), "classifier", 0).unwrap(),
             table: table::create(16).unwrap(),

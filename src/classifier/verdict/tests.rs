@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::classifier::hygiene::order_key;
-use crate::classifier::testing::{report, report_at, rule_set, rules, with_digest};
+use crate::classifier::testing::{classify, report, report_at, rule_set, rules, with_digest};
 use crate::frame::EventId;
 
 /// What a test looks at in an event: kind, phase, start, late.

@@ -93,10 +93,10 @@ impl Notices {
 
     /// Forgets those of which it is not true any more.
     pub fn forget(&mut self, what: Noticed, mut over: impl FnMut(&DeviceId) -> bool) {
-        self.changed = true;
-        self.kinds[what as usize]
-            .last
-            .retain(|device, _| !over(device));
+        let last = &mut self.kinds[what as usize].last;
+        let before = last.len();
+        last.retain(|device, _| !over(device));
+        self.changed |= last.len() < before;
     }
 
     /// All, the latest of each kind first, if there is news since they were last taken.

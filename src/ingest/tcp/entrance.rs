@@ -7,13 +7,17 @@ use crate::ingest::connection::Closed;
 use crate::ingest::connections::Key;
 use crate::ingest::process::IngestError;
 use crate::ingest::session::ReadAt;
+use crate::ingest::tls::Failure;
 use crate::protocol::Message;
-use crate::role::Handed;
+use crate::role::Devices;
 
 impl Tcp {
     /// Takes a message as far as its device may come in, and its connection may send.
     pub(super) fn let_in(&mut self, key: Key, message: Message, at: ReadAt) {
         let device = message.device;
+        if !self.may_report(key, device) {
+            return self.fail(key, Failure::Identity);
+        }
         let known = match device {
             None => !self.door.is_guarded(),
             Some(device) => {
@@ -42,12 +46,22 @@ impl Tcp {
 
     /// Takes what was said last of a moment, although no more is read.
     pub(super) fn let_in_last(&mut self, key: Key, message: Message, at: ReadAt) {
+        if !self.may_report(key, message.device) {
+            return self.fail(key, Failure::Identity);
+        }
         if message
             .device
             .is_none_or(|device| self.door.knows(&device) || !self.door.is_guarded())
         {
             self.message(key, message, at);
         }
+    }
+
+    /// Whether what a connection proves of itself allows it to report for a device.
+    fn may_report(&mut self, key: Key, device: Option<DeviceId>) -> bool {
+        let connection = self.connections.get(key);
+        let both = device.zip(connection);
+        both.is_none_or(|(device, connection)| connection.may_report_for(&device))
     }
 
     /// What becomes of a message of a device that is not the connection's first one; a rejected one is closed.
@@ -98,13 +112,12 @@ impl Tcp {
     /// Answers the login of a device that is not known, and not what it reports: it keeps that.
     fn quarantine(&mut self, key: Key, message: Message) {
         self.rounds.tally.message(message.refused);
-        let connection = self.connections.get(key);
-        let in_order = connection.is_some_and(|c| c.session.answers_in_order());
-        if in_order && !message.answer_when_safe.is_empty() {
-            // Later answers would be taken for the one that is missing.
-            return self.close(key, Closed::Refused);
-        }
         self.answer(key, message.answer_now);
+        if !message.answer_when_safe.is_empty() {
+            let connection = self.connections.get(key);
+            let in_order = connection.is_some_and(|c| c.session.answers_in_order());
+            self.refused(key, message.answer_if_refused, in_order);
+        }
     }
 
     /// Counts a message against what its connection and its device may send, which is not read while that is too much.
@@ -155,20 +168,13 @@ impl Tcp {
         }
     }
 
-    /// Takes what the supervisor handed over.
-    pub(super) fn take_handed(&mut self) -> Result<(), IngestError> {
-        while let Some(handed) = self.rounds.next_handed() {
-            let Handed::Devices(devices) = handed else {
-                continue;
-            };
-            let said = self.door.replace_list(devices);
-            self.rounds.tally.listed(self.door.known());
-            self.rounds.say(&said)?;
-            if self.door.is_guarded() {
-                let door = &self.door;
-                for key in self.connections.forget_unknown(|device| door.knows(device)) {
-                    self.close(key, Closed::Unknown);
-                }
+    /// Takes a list of devices, and ends the sessions of those that are not on it.
+    pub(super) fn take_list(&mut self, devices: Devices) -> Result<(), IngestError> {
+        self.door.take_list(devices, &self.rounds)?;
+        if self.door.is_guarded() {
+            let door = &self.door;
+            for key in self.connections.forget_unknown(|device| door.knows(device)) {
+                self.close(key, Closed::Unknown);
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
 use super::*;
-use crate::frame::{AlarmKind, Attribute, Fix, Value, rfc3339_ms};
+use crate::frame::{AlarmKind, Attribute, Fix, TimeSource, Value, rfc3339_ms};
 
 /// 2026-06-15T12:00:00Z.
 const NOW: Arrival = Arrival {
