@@ -19,6 +19,8 @@ mod disk_full;
 mod drain;
 #[path = "fault/fail_points.rs"]
 mod fail_points;
+#[path = "fault/flood.rs"]
+mod flood;
 #[path = "fault/footprint.rs"]
 mod footprint;
 #[path = "fault/guests.rs"]
@@ -163,6 +165,12 @@ const CASES: &[Case] = &[
         promises: &["S3"],
         what: "connections that logged in and say nothing: what each takes",
         run: idle::run,
+    },
+    Case {
+        name: "flood",
+        promises: &["R12"],
+        what: "ten times the rated load beside stalled subscribers, without broker and collector: memory stays",
+        run: flood::run,
     },
     Case {
         name: "ring-storm",

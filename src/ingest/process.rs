@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use super::admit::Door;
 use super::connections::Connections;
 use super::datagrams::Datagrams;
-use super::fed::Fed;
+use super::fed::{Fed, Origin};
 use super::file::Replay;
 use super::peers::Peers;
 use super::publishing::Publisher;
@@ -24,7 +24,7 @@ use super::wake::Wake;
 use crate::config::certificates::CertificateError;
 use crate::config::{Input, Node, SensorSettings};
 use crate::frame::DeviceId;
-use crate::protocol::{self, Protocol};
+use crate::protocol::{self, Envelope, Protocol};
 use crate::ring::{AttachError, Identity, Producer, RingFds};
 use crate::role::{Duty, End, Handed, Purpose, exit};
 use crate::stats::Stats;
@@ -179,7 +179,11 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
     let has_sessions =
         matches!(settings.input, Input::Tcp(_)) && settings.protocol != Protocol::Osmand;
     match settings.input {
-        Input::Tcp(listening) | Input::Http(listening) => {
+        Input::Tcp(ref listening) | Input::Http(ref listening) => {
+            let envelope = match settings.input {
+                Input::Http(_) => Envelope::Http,
+                _ => Envelope::Bare,
+            };
             let epoll = epoll()?;
             let tls = listening.tls.clone();
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
@@ -189,6 +193,7 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                 tls,
                 rounds,
                 limits,
+                envelope,
                 door,
                 has_sessions,
                 settings.protocol,
@@ -217,10 +222,17 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) | Input::Fifo { .. } => {
             let epoll = epoll()?;
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
-            Fed::new(epoll, rounds, limits, door, settings.protocol, decoding).run()
+            let origin = match settings.input {
+                Input::Serial { .. } => Origin::Line,
+                Input::Gpsd { .. } => Origin::Gpsd,
+                _ => Origin::Pipe,
+            };
+            let (protocol, decoding) = (settings.protocol, decoding);
+            Fed::new(epoll, rounds, limits, door, protocol, decoding, origin).run()
         }
         Input::File { speed, .. } => Replay::new(
             File::from(input.ok_or(NO_INPUT)?),
+            settings.protocol,
             Session::new(settings.protocol, &decoding),
             Publisher::new(producer, settings.ack),
             wake,

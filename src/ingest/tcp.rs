@@ -1,4 +1,4 @@
-//! The loop of an ingest whose devices connect: wait, settle answers, take in, answer.
+//! The loop of an ingest whose devices connect, by TCP alone or with HTTP on it: wait, settle answers, take in, answer.
 //!
 //! While a message is stalled no socket is read, so a full ring slows the senders down and nothing grows here; a device
 //! with very many unanswered messages is slowed down alone.
@@ -20,7 +20,7 @@ use super::session::{Next, ReadAt, Session};
 use super::silence::Silences;
 use super::tls::{self, Acceptor, Failure};
 use crate::config::Tls;
-use crate::protocol::{self, Message, Protocol};
+use crate::protocol::{self, Envelope, Message, Protocol};
 use crate::role::{Certificates, Handed};
 use crate::sys::clock;
 
@@ -30,13 +30,14 @@ const READ_BYTES: usize = 16 * 1024;
 /// Events taken from the kernel in a round.
 const EVENTS_MAX: usize = 1024;
 
-/// An ingest of the input `tcp`.
+/// An ingest of the inputs `tcp` and `http`.
 pub struct Tcp {
     connections: Connections,
     /// What its TLS is to be like, if connections use it.
     tls: Option<Tls>,
     rounds: Rounds<Key>,
     limits: Limits,
+    envelope: Envelope,
     door: Door,
     /// Whether a device has one session, whatever connections it comes by.
     has_sessions: bool,
@@ -63,18 +64,21 @@ impl Tcp {
         tls: Option<Tls>,
         rounds: Rounds<Key>,
         limits: Limits,
+        envelope: Envelope,
         door: Door,
         has_sessions: bool,
         protocol: Protocol,
         decoding: protocol::Settings,
     ) -> Tcp {
         // A session keeps what one read left over, at most what is in the buffer then.
-        let buffer = vec![0; READ_BYTES + protocol.message_bytes_max().max(READ_BYTES)];
+        let message_bytes_max = envelope.message_bytes_max(protocol);
+        let buffer = vec![0; READ_BYTES + message_bytes_max.max(READ_BYTES)];
         Tcp {
             connections,
             tls,
             rounds,
             limits,
+            envelope,
             door,
             has_sessions,
             displaced: Vec::new(),
@@ -251,11 +255,11 @@ impl Tcp {
     }
 
     fn accept(&mut self, now: ReadAt) -> Result<(), IngestError> {
-        let (protocol, decoding) = (self.protocol, &self.decoding);
+        let (envelope, protocol, decoding) = (self.envelope, self.protocol, &self.decoding);
         let rounds = &self.rounds;
         let accepted = self.connections.accept(
             now.monotonic_ns / 1_000_000,
-            || Session::new(protocol, decoding),
+            || Session::enveloped(envelope, protocol, decoding),
             |key, address| rounds.capture.opened(key.token(), address),
             |key| rounds.closed(key.token(), Closed::GaveWay),
         )?;

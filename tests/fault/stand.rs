@@ -50,6 +50,8 @@ pub struct Stand {
     pub fleet: Fleet,
     /// Where trackers connect to.
     pub sensor: String,
+    /// Where subscribers follow the vehicles.
+    pub stream: String,
     broker_address: String,
 }
 
@@ -99,7 +101,8 @@ broker = "mqtt://{broker_address}"
         node.ready();
         let mut options = Options::new(seed, load.devices, sensor.parse().unwrap());
         options.mqtt = Some(broker.url());
-        options.stream = Some(format!("ws://{dispatcher}/v1/stream"));
+        let stream = format!("ws://{dispatcher}/v1/stream");
+        options.stream = Some(stream.clone());
         options.sos_every_s = Some(load.sos_every_s);
         options.pace = Pace::Clock {
             rate: load.rate,
@@ -111,6 +114,7 @@ broker = "mqtt://{broker_address}"
         fleet.ledger().pass_over_from(guests::FIRST_PHONE);
         Stand {
             sensor,
+            stream,
             node,
             broker: Some(broker),
             fleet,
