@@ -153,3 +153,126 @@ fn sources(
     };
     ranges.get_ref().iter().map(network).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::{Admission, Config, ConfigError, Takeover, Unknown};
+
+    const NODE: &str = "[node]\nsite = \"depot\"\nname = \"gw1\"\n";
+    const SENSOR: &str = "[[sensor]]\nname = \"t\"\ninput = \"tcp\"\nprotocol = \"jt808\"\n\
+        listen = \"127.0.0.1:6808\"\n[sensor.admit]\n";
+
+    fn load(folder: &Path, text: &str) -> Result<Config, ConfigError> {
+        let path = folder.join("edge.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path)
+    }
+
+    /// Line and reason of what is wrong with these keys; they begin in line 10.
+    fn wrong(sensor: &str, keys: &str) -> (Option<usize>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let error = load(folder.path(), &format!("{NODE}{sensor}{keys}\n")).unwrap_err();
+        (error.line, error.reason)
+    }
+
+    #[test]
+    fn what_is_left_out_lets_any_fleet_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = load(folder.path(), &format!("{NODE}{SENSOR}")).unwrap();
+        assert_eq!(config.sensors[0].admit, Admission::default());
+    }
+
+    #[test]
+    fn all_keys_are_read_and_the_list_is_looked_for_beside_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("fleet.txt");
+        std::fs::write(&list, "1\n2 # two\n").unwrap();
+        let keys = "devices = \"fleet.txt\"\nunknown = \"quarantine\"\n\
+            sources = [\"10.0.0.0/8\", \"192.0.2.7\", \"2001:db8::/32\"]\n\
+            connections_per_source_max = 3\nfirst_message = \"5s\"\nmessage = \"10s\"\n\
+            rate_max = 7\nburst_max = 9\ntakeover = \"silent\"\nsilent = \"2min\"\n";
+        let config = load(folder.path(), &format!("{NODE}{SENSOR}{keys}")).unwrap();
+        let networks = ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"];
+        let expected = Admission {
+            devices: Some(list.display().to_string()),
+            unknown: Unknown::Quarantine,
+            sources: networks.map(|network| network.parse().unwrap()).to_vec(),
+            connections_per_source_max: Some(3),
+            first_message_ms: 5_000,
+            message_ms: 10_000,
+            rate_max: 7,
+            burst_max: 9,
+            takeover: Takeover::Silent,
+            silent_ms: 120_000,
+        };
+        assert_eq!(config.sensors[0].admit, expected);
+    }
+
+    #[test]
+    fn a_wrong_list_is_an_error_at_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("fleet.txt"), "1\n\na b\n").unwrap();
+        let error = load(
+            folder.path(),
+            &format!("{NODE}{SENSOR}devices = \"fleet.txt\"\n"),
+        )
+        .unwrap_err();
+        assert!(error.file.ends_with("fleet.txt"), "{error}");
+        assert_eq!(error.line, Some(3), "{error}");
+    }
+
+    #[test]
+    fn keys_that_say_nothing_or_cannot_be_are_named_with_their_line() {
+        for (keys, expected) in [
+            ("devices = \"none.txt\"", "cannot read file \"none.txt\""),
+            (
+                "unknown = \"reject\"",
+                "unknown has no meaning without devices",
+            ),
+            ("sources = []", "sources has 0 networks"),
+            (
+                "sources = [\"10.0.0.0/33\"]",
+                "\"10.0.0.0/33\" is not a network",
+            ),
+            ("sources = [\"depot\"]", "\"depot\" is not a network"),
+            ("rate_max = 0", "0 is not between 1 and 10000000"),
+            ("burst_max = 0", "0 is not between 1 and 10000000"),
+            ("message = \"10ms\"", "message is not between 1s and 1d"),
+            (
+                "connections_per_source_max = 0",
+                "0 is not between 1 and 60000",
+            ),
+        ] {
+            let (line, reason) = wrong(SENSOR, keys);
+            assert!(reason.starts_with(expected), "{reason}");
+            assert_eq!(line, Some(10), "{reason}");
+        }
+        let datagrams = SENSOR.replace("\"tcp\"", "\"udp\"");
+        let (line, reason) = wrong(&datagrams, "takeover = \"newest\"");
+        let expected = "takeover has no meaning for input = \"udp\"";
+        assert_eq!((line, reason.as_str()), (Some(10), expected));
+    }
+
+    #[test]
+    fn sensors_keep_to_the_limit_of_connections_of_their_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let limited = |max: u32| {
+            let text = format!("{NODE}connections_max = {max}\n{SENSOR}");
+            load(
+                folder.path(),
+                &text.replace("[sensor.admit]", "connections_max = 100"),
+            )
+        };
+        assert!(limited(100).is_ok());
+        let error = limited(99).unwrap_err();
+        assert_eq!(error.line, Some(4));
+        assert!(
+            error
+                .reason
+                .starts_with("the sensors may have 100 connections together"),
+            "{error}"
+        );
+    }
+}
