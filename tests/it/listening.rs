@@ -75,7 +75,10 @@ fn every_server_listens_on_an_address_of_ipv6() {
     assert!(status.ends_with(b" 200 OK"), "{status:?}");
     let socket = UdpSocket::bind("[::1]:0").unwrap();
     socket
-        .send_to(body.as_bytes(), node.address("sensor:datagrams"))
+        .send_to(
+            format!("{body}\n").as_bytes(),
+            node.address("sensor:datagrams"),
+        )
         .unwrap();
     node.await_figure("datagrams", "ringway_messages_total", 1.0);
     serves(&node.address("sensor:trackers"), 13_900_000_001);
