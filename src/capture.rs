@@ -4,11 +4,13 @@
 //! random, so that nothing that a device sends can be taken for a record where the file is damaged. All of it is pure:
 //! who opens, writes and reads files is elsewhere.
 
+mod account;
 mod buffer;
 mod pace;
 mod playback;
 mod reader;
 
+pub use account::Account;
 pub use buffer::{BUFFER_BYTES_MAX, Buffer, Fill};
 pub use pace::Pace;
 pub use playback::{Playback, Played, Remark, STREAMS_MAX};

@@ -4,7 +4,9 @@ pub mod check;
 pub mod decode;
 pub mod demo;
 pub mod record;
+pub mod replay;
 pub mod run;
+mod said;
 pub mod status;
 
 use std::io;
@@ -24,6 +26,7 @@ Examples:
   ringway run --config edge.toml        run the node in the foreground
   ringway status --config edge.toml     how is it doing?
   ringway record trackers --for 10min   keep what a sensor's devices say, byte by byte
+  ringway replay FILE.ringcap           what do they say?
   printf 'hex:7e0002...7e\\n' | ringway decode jt808
 
 Exit codes: 0 done, 64 wrong use, 69 a port or service is taken or away, 70 an error of our own,
@@ -71,6 +74,8 @@ pub enum Verb {
         #[arg(long)]
         lenient: bool,
     },
+    /// Show what a recording says, or play it to a node
+    Replay(replay::Replay),
     /// Show how a running node is doing
     Status(status::Status),
     /// Record what a sensor's devices say while the node runs
@@ -121,6 +126,7 @@ pub fn carry_out(verb: Verb) -> i32 {
         }
         Verb::Status(status) => status::run(&status),
         Verb::Record(record) => record::run(&record),
+        Verb::Replay(replay) => replay::run(&replay),
         Verb::Version => {
             println!("ringway {}", env!("CARGO_PKG_VERSION"));
             exit::OK

@@ -163,7 +163,7 @@ mod tests {
         let (line, reason) = wrong(&format!(
             "{NODE}{SENSOR}[capture]\nfile_size_max = \"1KiB\"\n"
         ));
-        assert_eq!((line, &*reason), (Some(9), "file_size_max is below 64KiB"));
+        assert_eq!((line, &*reason), (Some(10), "file_size_max is below 64KiB"));
     }
 
     #[test]
@@ -285,6 +285,30 @@ mod tests {
             (line, reason.as_str()),
             (Some(4), "500001 is not between 1 and 500000")
         );
+    }
+
+    #[test]
+    fn a_fail_over_is_neither_within_the_second_of_receivers_nor_for_hours() {
+        let config = load(&format!("{NODE}{SENSOR}")).unwrap();
+        assert_eq!(
+            (config.sensors[0].rank, config.rules.fail_over_ms),
+            (1, 5_000)
+        );
+        for after in ["999ms", "61min"] {
+            let rule = format!("[rules.fail_over]\nafter = \"{after}\"\n");
+            let (line, reason) = wrong(&format!("{NODE}{SENSOR}{rule}"));
+            assert_eq!(
+                (line, reason.as_str()),
+                (Some(10), "after is not between 1s and 1h")
+            );
+        }
+        for rank in ["0", "10"] {
+            let (line, reason) = wrong(&format!("{NODE}{SENSOR}rank = {rank}\n"));
+            assert_eq!(
+                (line, reason),
+                (Some(9), format!("{rank} is not between 1 and 9"))
+            );
+        }
     }
 
     /// With less, a source of datagrams was forgotten before the silence that ends what it says of a moment; with very much,

@@ -15,6 +15,7 @@ mod gps103;
 mod gpsd;
 mod gt06;
 mod h02;
+mod http;
 mod json;
 mod jt808;
 mod lines;
@@ -150,6 +151,25 @@ impl Settings {
     }
 }
 
+/// What the messages of a protocol come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    /// Nothing: the bytes are the messages.
+    Bare,
+    /// Bodies of HTTP requests. OsmAnd is at home in HTTP and has requests of its own.
+    Http,
+}
+
+impl Envelope {
+    /// As [`Protocol::message_bytes_max`], in this envelope.
+    pub const fn message_bytes_max(self, protocol: Protocol) -> usize {
+        match (self, protocol) {
+            (Envelope::Bare, _) | (_, Protocol::Osmand) => protocol.message_bytes_max(),
+            (Envelope::Http, _) => http::MESSAGE_BYTES_MAX,
+        }
+    }
+}
+
 /// When bytes arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -164,6 +184,14 @@ impl Session {
     /// A session for a live stream: one report for each epoch or report of the device.
     pub fn new(protocol: Protocol, settings: &Settings) -> Session {
         Session(open(protocol, settings, Mode::Epoch))
+    }
+
+    /// As [`Session::new`], where the messages come in an envelope.
+    pub fn enveloped(envelope: Envelope, protocol: Protocol, settings: &Settings) -> Session {
+        match (envelope, protocol) {
+            (Envelope::Bare, _) | (_, Protocol::Osmand) => Session::new(protocol, settings),
+            (Envelope::Http, _) => Session(Box::new(http::Session::new(protocol, settings))),
+        }
     }
 
     /// A session that gives what a message holds with that message, although later ones may say more about the same

@@ -64,11 +64,16 @@ impl Fleet {
     }
 
     /// Adds the states of a snapshot for devices that the table does not know; how many. `exact`: they are those of the
-    /// end of the last run.
+    /// end of the last run. `ranks`: those of this run's sensors.
     ///
     /// # Errors
     /// The last thing that was wrong with the snapshot. What could be read is there.
-    pub fn restore(&mut self, snapshot: &[u8], exact: bool) -> Result<u32, SnapshotError> {
+    pub fn restore(
+        &mut self,
+        snapshot: &[u8],
+        exact: bool,
+        ranks: &[u8],
+    ) -> Result<u32, SnapshotError> {
         let mut restored = 0;
         let mut result = Ok(());
         for payload in read_snapshot(snapshot) {
@@ -85,7 +90,7 @@ impl Fleet {
             }
             let Some(slot) = self.free_slot() else { break };
             state.settle_open();
-            state.receivers.begin_anew();
+            state.receivers.begin_anew(ranks);
             if !exact {
                 state.memory.forget_what_went_on();
                 state.receivers.forget_what_went_on();
@@ -244,7 +249,7 @@ mod tests {
         for (exact, raises) in [(true, 0), (false, 1)] {
             let fd = table::create(4).unwrap();
             let mut fleet = Fleet::attach(TableWriter::attach(fd.as_fd()).unwrap()).0;
-            assert_eq!(fleet.restore(&snapshot, exact), Ok(1));
+            assert_eq!(fleet.restore(&snapshot, exact, &[1]), Ok(1));
             let berth = fleet.find(id("a")).unwrap();
             let verdict = classify(fleet.state(berth), &pressed(60_000), &rule_set());
             assert_eq!(verdict.transitions.len(), raises, "exact: {exact}");
@@ -266,7 +271,7 @@ mod tests {
         let fd = table::create(4).unwrap();
         let mut fleet = Fleet::attach(TableWriter::attach(fd.as_fd()).unwrap()).0;
         set(&mut fleet, "a", 2);
-        assert_eq!(fleet.restore(&snapshot, true), Ok(1));
+        assert_eq!(fleet.restore(&snapshot, true, &[1]), Ok(1));
         assert_eq!(received_ms(&mut fleet, "a"), 2);
         assert_eq!(received_ms(&mut fleet, "b"), 1);
         // What was restored is in the table, too.

@@ -3,7 +3,7 @@
 //! Promises that what came after the first of them waits for it: it is refused as well until that one is applied, so
 //! that nothing is judged as late only because there was no room for it in time. A device that does not send it again
 //! is let go on after [`GAP_MS`]. Reports that nobody waits for an answer to are not sent again and know no gap; neither
-//! do those without a time, whose order nobody can tell.
+//! do those without a time, whose order nobody can tell, and those of a receiver that is not in use.
 
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +77,8 @@ impl DeviceState {
         verdict: &Verdict,
         resent: bool,
     ) -> Outcome {
-        if !resent || verdict.standing == Standing::Repeated || verdict.late_report {
+        let aside = matches!(verdict.standing, Standing::Repeated | Standing::Outranked);
+        if !resent || aside || verdict.late_report {
             return self.apply(frame, sensor, verdict);
         }
         let came_ms = frame.received_ms;

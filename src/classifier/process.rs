@@ -144,7 +144,7 @@ pub async fn serve(setup: Setup) -> Result<(), ClassifierError> {
             trace_one_in: setup.trace_one_in,
             tracks: tracks.ok_or(ClassifierError::Assignment("the ring to the dispatcher"))?,
             alarms,
-            fleet: fleet(setup.table, setup.snapshot)?,
+            fleet: fleet(setup.table, setup.snapshot, &setup.ranks)?,
             stats: stats.clone(),
             clock: monotonic_ns,
         }),
@@ -167,7 +167,7 @@ pub async fn serve(setup: Setup) -> Result<(), ClassifierError> {
 }
 
 /// The states of the table and, where it knows nothing of a device, of the snapshot.
-fn fleet(table: OwnedFd, snapshot: Option<States>) -> Result<Fleet, ClassifierError> {
+fn fleet(table: OwnedFd, snapshot: Option<States>, ranks: &[u8]) -> Result<Fleet, ClassifierError> {
     let (mut fleet, damaged) = Fleet::attach(TableWriter::attach(table.as_fd())?);
     if damaged > 0 {
         tracing::warn!(damaged, "some device states are damaged and forgotten");
@@ -176,7 +176,7 @@ fn fleet(table: OwnedFd, snapshot: Option<States>) -> Result<Fleet, ClassifierEr
         let region = ReadRegion::map(states.fd.as_fd(), 0)?;
         let mut bytes = vec![0; region.len()];
         region.copy_out(0, &mut bytes);
-        match fleet.restore(&bytes, states.exact) {
+        match fleet.restore(&bytes, states.exact, ranks) {
             Ok(restored) => tracing::info!(restored, "device states restored from the snapshot"),
             Err(error) => tracing::warn!(%error, "device states are only restored in part"),
         }

@@ -8,25 +8,21 @@
 //!
 //! A device heard through one rank only costs four bytes and no look at any clock.
 
+mod good;
+
 use serde::{Deserialize, Serialize};
 
-use crate::frame::{Alarms, DEVICE_RULE, Frame, FrameFlags};
+use crate::frame::{Alarms, DEVICE_RULE, Frame};
 
 use super::alarm::Alarming;
-use super::hygiene::{self, Rejection};
+use super::hygiene;
 use super::rule::RuleSet;
 use super::state::DeviceState;
+use good::{Good, Newest, Sight};
 
 /// Ranks known of one device. Of more, the worst are not remembered: they never count, and each report of theirs is
 /// judged as if it were the first.
 pub const RECEIVERS_MAX: usize = 4;
-
-/// What a fix may be behind, at least, ms: receivers differ by a second, and times are stated in whole ones.
-const LAG_MIN_MS: i64 = 2_000;
-
-/// A reception that lies so far ahead was noted before the clock was set back, ms. Less is the order in which rings are
-/// read.
-const CLOCK_BACK_MS: i64 = 60_000;
 
 /// The receivers of one vehicle.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,17 +45,6 @@ struct Receiver {
     reported: Reported,
 }
 
-/// Whether a receiver gives fresh valid fixes. Times are of reception, ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Good {
-    /// Never so far.
-    Never,
-    /// It did when the state was written down; what is heard first says when now is.
-    Restored,
-    /// Last at `last_ms`, and without a break since `since_ms`; none: no longer.
-    Until { since_ms: Option<i64>, last_ms: i64 },
-}
-
 /// What a receiver reported last, as [`super::state::Course`] has it of a device with one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reported {
@@ -69,13 +54,6 @@ pub struct Reported {
     pub momentary: Alarms,
     /// Alarms that it holds.
     pub held: Alarms,
-}
-
-/// The newest fix of any receiver, ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Newest {
-    time_ms: i64,
-    received_ms: i64,
 }
 
 /// Where one receiver took over from another, in fix time.
@@ -109,70 +87,6 @@ pub enum Change {
     Better,
 }
 
-/// What a frame's fix is worth to the choice of a receiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sight {
-    /// Valid and of now; its time, ms.
-    Fresh(i64),
-    /// Valid and stored, or sent late; its time, ms.
-    Stored(i64),
-    /// The receiver says that it has none.
-    Lost,
-    /// It is no report of a position at all.
-    None,
-}
-
-impl Sight {
-    fn time_ms(self) -> Option<i64> {
-        match self {
-            Sight::Fresh(time_ms) | Sight::Stored(time_ms) => Some(time_ms),
-            Sight::Lost | Sight::None => None,
-        }
-    }
-}
-
-impl Good {
-    fn is_fresh(self, now_ms: i64, after_ms: i64) -> bool {
-        match self {
-            Good::Never => false,
-            Good::Restored => true,
-            Good::Until { last_ms, .. } => {
-                (-CLOCK_BACK_MS..=after_ms).contains(&now_ms.saturating_sub(last_ms))
-            }
-        }
-    }
-
-    /// Whether it was so without a break for the whole time before which a better receiver does not take back.
-    fn is_steady(self, now_ms: i64, after_ms: i64) -> bool {
-        let Good::Until { since_ms, .. } = self else {
-            return false;
-        };
-        since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= after_ms)
-    }
-
-    fn after(self, sight: Sight, now_ms: i64, after_ms: i64) -> Good {
-        match (self, sight) {
-            (_, Sight::Fresh(_)) => {
-                let unbroken = match self {
-                    Good::Until { since_ms, .. } if self.is_fresh(now_ms, after_ms) => since_ms,
-                    _ => None,
-                };
-                // Begun after now: the clock was set back.
-                let since_ms = unbroken.filter(|&since_ms| since_ms <= now_ms);
-                Good::Until {
-                    since_ms: since_ms.or(Some(now_ms)),
-                    last_ms: now_ms,
-                }
-            }
-            (Good::Until { last_ms, .. }, Sight::Lost) => Good::Until {
-                since_ms: None,
-                last_ms,
-            },
-            (good, _) => good,
-        }
-    }
-}
-
 impl Receivers {
     /// What a receiver reported last; none if only one is known, whose reports the device's course tells.
     pub fn reported(&self, rank: u8) -> Option<Reported> {
@@ -192,10 +106,14 @@ impl Receivers {
         Alarms(others.fold(0, |held, r| held | r.reported.held.0))
     }
 
-    /// Takes up where another run ended: the receiver in use is given as long to be heard as ever, and the clocks of
-    /// before say nothing.
-    pub fn begin_anew(&mut self) {
+    /// Takes up where another run ended, with sensors of these ranks: the receiver in use is given as long to be heard as
+    /// ever, and the clocks of before say nothing. What a receiver held that is gone ends with the next report.
+    pub fn begin_anew(&mut self, ranks: &[u8]) {
         self.newest = None;
+        self.heard.retain(|receiver| ranks.contains(&receiver.rank));
+        if !ranks.contains(&self.used) {
+            self.used = 0;
+        }
         for receiver in &mut self.heard {
             receiver.good = if receiver.rank == self.used {
                 Good::Restored
@@ -239,28 +157,7 @@ impl Receivers {
             .is_some_and(|receiver| receiver.good.is_fresh(now_ms, after_ms))
     }
 
-    /// What a frame's fix is worth. By a synchronised clock it is of now if it came soon after it was computed; a clock
-    /// that is wrong, and a log that is replayed, leave the newest fix of any receiver to compare it with.
-    fn sight(&self, frame: &Frame, rules: &RuleSet) -> Sight {
-        let time = hygiene::time_of(frame, rules.future_max_ms);
-        let time_ms = match time.and_then(|time_ms| hygiene::usable(&frame.fix).map(|_| time_ms)) {
-            Ok(time_ms) => time_ms,
-            Err(Rejection::NoTime) if hygiene::shown(&frame.fix).is_err() => return Sight::None,
-            Err(_) => return Sight::Lost,
-        };
-        let lag_ms = rules.fail_over_ms.max(LAG_MIN_MS);
-        let synced = !frame.flags.has(FrameFlags::CLOCK_UNSYNCED);
-        let soon = synced && frame.received_ms.saturating_sub(time_ms) <= lag_ms;
-        let newest = self
-            .newest
-            .is_none_or(|newest| time_ms >= newest.time_ms.saturating_sub(lag_ms));
-        if frame.flags.has(FrameFlags::BACKLOG) || !(soon || newest) {
-            Sight::Stored(time_ms)
-        } else {
-            Sight::Fresh(time_ms)
-        }
-    }
-
+    /// Notes what a receiver gives.
     fn note(&mut self, rank: u8, sight: Sight, now_ms: i64, after_ms: i64) {
         for receiver in &mut self.heard {
             if receiver.good == Good::Restored {
@@ -274,16 +171,7 @@ impl Receivers {
             }
         }
         if let Some(time_ms) = sight.time_ms() {
-            let outdone = |newest: &Newest| {
-                let age_ms = now_ms.saturating_sub(newest.received_ms);
-                time_ms >= newest.time_ms || !(-CLOCK_BACK_MS..=after_ms).contains(&age_ms)
-            };
-            if self.newest.as_ref().is_none_or(outdone) {
-                self.newest = Some(Newest {
-                    time_ms,
-                    received_ms: now_ms,
-                });
-            }
+            self.newest = Some(Newest::of(self.newest, time_ms, now_ms, after_ms));
         }
     }
 
@@ -345,7 +233,7 @@ impl DeviceState {
         }
         let (now_ms, after_ms) = (frame.received_ms, rules.fail_over_ms);
         let receivers = &mut self.receivers;
-        let sight = receivers.sight(frame, rules);
+        let sight = Sight::of(frame, receivers.newest, rules);
         receivers.note(rank, sight, now_ms, after_ms);
         let place = self.memory.live.place;
         let time_ms = sight.time_ms();
@@ -366,6 +254,8 @@ impl DeviceState {
             });
             self.memory.live.pass_on();
             self.memory.history.pass_on();
+            // Whoever takes over does not wait for what another one is to send again.
+            self.memory.gap = None;
         }
         let time = hygiene::time_of(frame, rules.future_max_ms);
         turn.counts = self.receivers.counts(rank, sight, time.ok());

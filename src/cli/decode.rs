@@ -7,10 +7,10 @@
 use std::io::{self, BufRead, Read, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::Value as Json;
 
-use crate::frame::{AlarmKind, Attribute, Fix, FixFields, Value, rfc3339_ms};
-use crate::protocol::{Arrival, Message, Protocol, Reject, Session, Settings, Split};
+use super::said::Said;
+use crate::protocol::{Arrival, Protocol, Session, Settings, Split};
 use crate::role::exit;
 
 /// Longest line; the rest of a longer one is passed over.
@@ -63,10 +63,6 @@ enum LineError {
     Http(&'static str),
     #[error("request is not a JSON object with method, url, headers and body")]
     Request,
-    #[error("message is incomplete")]
-    Incomplete,
-    #[error("{0}")]
-    Rejected(#[from] Reject),
 }
 
 /// Decodes `input` line by line until it ends; `lenient`: also what has a wrong checksum.
@@ -98,11 +94,15 @@ pub fn run(
             }
             LineRead::Whole | LineRead::Cut => {}
         }
-        let result = match whole {
+        let bytes = match whole {
             LineRead::Cut => Err(LineError::Long),
-            _ => payload(protocol, &line).and_then(|bytes| decode(protocol, &mut session, bytes)),
+            _ => payload(protocol, &line),
         };
-        let object = result.unwrap_or_else(|error| json!({ "error": error.to_string() }));
+        let said = match bytes {
+            Ok(bytes) => decode(protocol, &mut session, &bytes),
+            Err(error) => Said::wrong(error),
+        };
+        let object = said.into_json();
         writeln!(output, "{object}").map_err(DecodeError::Write)?;
     }
 }
@@ -186,30 +186,30 @@ fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Decodes the messages of one line. What can be read counts; only a line of which nothing can be read is an error.
-fn decode(protocol: Protocol, session: &mut Session, bytes: Vec<u8>) -> Result<Json, LineError> {
+fn decode(protocol: Protocol, session: &mut Session, bytes: &[u8]) -> Said {
     let now = Arrival { wall_ms: wall_ms() };
-    let mut result = Decoded::default();
-    let mut rest = &bytes[..];
+    let mut said = Said::default();
+    let mut rest = bytes;
     loop {
         match session.split(rest) {
             Split::Message { range, consumed } => {
                 match session.decode(&rest[range], now) {
-                    Ok(message) => result.add(protocol, message),
-                    Err(reject) => result.fail(reject.into()),
+                    Ok(message) => said.add(protocol, message),
+                    Err(reject) => said.fail(reject),
                 }
                 rest = &rest[consumed..];
             }
             Split::Rubbish { consumed, reason } => {
-                result.fail(reason.into());
+                said.fail(reason);
                 rest = &rest[consumed..];
             }
             Split::Incomplete => break,
         }
     }
     if !rest.trim_ascii().is_empty() {
-        result.fail(LineError::Incomplete);
+        said.fail(Said::INCOMPLETE);
     }
-    result.into_json()
+    said
 }
 
 fn wall_ms() -> i64 {
@@ -217,137 +217,6 @@ fn wall_ms() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// What the messages of one line say together.
-#[derive(Default)]
-struct Decoded {
-    messages: usize,
-    error: Option<LineError>,
-    kind: &'static str,
-    device: Option<String>,
-    fixes: Vec<Json>,
-    alarms: Vec<&'static str>,
-    attributes: Map<String, Json>,
-    answer: String,
-}
-
-impl Decoded {
-    fn fail(&mut self, error: LineError) {
-        self.error.get_or_insert(error);
-    }
-
-    fn add(&mut self, protocol: Protocol, message: Message) {
-        self.answer_with(protocol, &message.answer_now);
-        self.answer_with(protocol, &message.answer_when_safe);
-        // A kind that is not known is a result: the message was sound.
-        let refused = message
-            .refused
-            .filter(|&reject| reject != Reject::UnknownKind);
-        if let Some(reject) = refused {
-            self.fail(reject.into());
-            // Records before one that cannot be read are passed on, so they are shown.
-            if message.reports.is_empty() {
-                return;
-            }
-        }
-        self.messages += 1;
-        self.kind = message.kind;
-        self.device = message.device.map(|device| device.to_string());
-        for report in message.reports {
-            self.fixes.extend(fix_json(&report.fix, report.backlog));
-            for kind in report.held.iter().chain(report.momentary.iter()) {
-                self.alarm(kind);
-            }
-            self.attributes(report.attributes);
-        }
-        self.attributes(message.attributes);
-    }
-
-    fn alarm(&mut self, kind: AlarmKind) {
-        if !self.alarms.contains(&kind.name()) {
-            self.alarms.push(kind.name());
-        }
-    }
-
-    /// The first report that states an attribute counts.
-    fn attributes(&mut self, attributes: Vec<Attribute>) {
-        for Attribute { key, value } in attributes {
-            let value = match value {
-                Value::Bool(value) => json!(value),
-                Value::Int(value) => json!(value),
-                Value::Float(value) => json!(value),
-                Value::Text(value) => json!(value),
-            };
-            self.attributes.entry(key.name()).or_insert(value);
-        }
-    }
-
-    /// Text as it is, all else in hexadecimal: behind `auto` there may be either.
-    fn answer_with(&mut self, protocol: Protocol, answer: &[u8]) {
-        let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
-        match str::from_utf8(answer) {
-            Ok(text) if protocol.is_text() && answer.iter().all(is_text) => {
-                self.answer.push_str(text);
-            }
-            _ => {
-                let digits = answer.iter().map(|byte| format!("{byte:02x}"));
-                self.answer.extend(digits);
-            }
-        }
-    }
-
-    fn into_json(self) -> Result<Json, LineError> {
-        let mut object = Map::new();
-        if self.messages == 0 {
-            let error = self.error.unwrap_or(LineError::Incomplete);
-            if self.answer.is_empty() {
-                return Err(error);
-            }
-            object.insert("error".into(), json!(error.to_string()));
-        } else {
-            object.insert("fixes".into(), json!(self.fixes));
-            object.insert("alarms".into(), json!(self.alarms));
-            object.insert("attributes".into(), Json::Object(self.attributes));
-            object.insert("device".into(), json!(self.device));
-            object.insert("kind".into(), json!(self.kind));
-        }
-        if !self.answer.is_empty() {
-            object.insert("answer".into(), json!(self.answer));
-        }
-        Ok(Json::Object(object))
-    }
-}
-
-/// A fix with a position; what is not stated is left out, but for the time, which is null.
-fn fix_json(fix: &Fix, backlog: bool) -> Option<Json> {
-    let (lat, lon) = fix.position_deg()?;
-    let mut object = Map::new();
-    object.insert("time".into(), json!(fix.time().map(rfc3339_ms)));
-    object.insert("lat".into(), json!(lat));
-    object.insert("lon".into(), json!(lon));
-    let stated = [
-        ("altitude_m", fix.altitude_m()),
-        ("speed_mps", fix.speed_mps()),
-        ("course_deg", fix.course_deg()),
-    ];
-    for (name, value) in stated {
-        if let Some(value) = value {
-            object.insert(name.into(), json!(value));
-        }
-    }
-    object.insert("valid".into(), json!(fix.fields.has(FixFields::VALID)));
-    if fix.fields.has(FixFields::SATELLITES) {
-        object.insert("satellites".into(), json!(fix.satellites));
-    }
-    if fix.fields.has(FixFields::ACCURACY) {
-        let accuracy_m = f64::from(fix.accuracy_mm) / 1e3;
-        object.insert("accuracy_m".into(), json!(accuracy_m));
-    }
-    if backlog {
-        object.insert("backlog".into(), json!(true));
-    }
-    Some(Json::Object(object))
 }
 
 #[cfg(test)]

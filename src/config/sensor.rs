@@ -1,5 +1,6 @@
 //! One `[[sensor]]`: where its bytes come from and what they mean.
 
+use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
@@ -146,9 +147,13 @@ fn input(
             path: path("which line to read")?,
             bauds: bauds(source, s.baud.as_ref())?,
         },
+        Gpsd if !matches!(s.protocol, Protocol::Gpsd | Protocol::Nmea) => {
+            let reason = format!("gpsd does not send {}: gpsd or nmea", s.protocol.name());
+            return Err(source.error(&s.name.span(), reason));
+        }
         Gpsd => Input::Gpsd {
             connect: match &s.connect {
-                Some(connect) => connect.get_ref().clone(),
+                Some(connect) => host_and_port(source, connect)?,
                 None => "127.0.0.1:2947".into(),
             },
             receiver: s.receiver.as_ref().map(|name| name.get_ref().clone()),
@@ -180,6 +185,20 @@ fn input(
             }
         }
     })
+}
+
+/// A place to connect to: a name or an address, and a port.
+fn host_and_port(source: &Source, connect: &Spanned<String>) -> Result<String, ConfigError> {
+    let text = connect.get_ref();
+    let parts = text.rsplit_once(':');
+    let named = |(host, port): (&str, &str)| {
+        !host.is_empty() && !host.contains(':') && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    if text.parse::<SocketAddr>().is_ok() || parts.is_some_and(named) {
+        return Ok(text.clone());
+    }
+    let reason = format!("{text:?} is no place to connect to: expected host:port or [ipv6]:port");
+    Err(source.error(&connect.span(), reason))
 }
 
 /// Rates that receivers and trackers come with, the likeliest first.

@@ -494,6 +494,55 @@ pub mod tests {
         }
     }
 
+    fn told(view: &mut LiveView, sensor: &str) {
+        view.apply_sensor(&SensorChange {
+            device: device("a"),
+            sensor: sensor.into(),
+        });
+    }
+
+    #[test]
+    fn a_track_names_the_sensor_that_was_told_last() {
+        let mut view = LiveView::new(10);
+        view.apply_track(&frame("a", 1_000));
+        told(&mut view, "roof");
+        view.apply_track(&frame("a", 2_000));
+        // An SOS by the receiver that is not in use, and a state of before.
+        view.apply_event(&event("a", AlarmKind::Sos, "device", Phase::Raise, 2_000));
+        view.resync(State {
+            device: device("a"),
+            sensor: "dash".into(),
+            fix: fix(1_000),
+            received_ms: 1_005,
+            open: Vec::new(),
+        });
+        view.apply_track(&frame("a", 3_000));
+        assert!(view.track(0).contains("\"sensor\":\"roof\""));
+        told(&mut view, "dash");
+        view.apply_track(&frame("a", 4_000));
+        assert!(view.track(0).contains("\"sensor\":\"dash\""));
+    }
+
+    #[test]
+    fn what_another_receiver_reported_is_not_ended_by_tracks_that_cannot_state_it() {
+        let mut view = LiveView::new(10);
+        view.apply_track(&frame("a", 1_000));
+        told(&mut view, "roof");
+        // Held: its id follows from its start. The other is momentary.
+        let mut cut = event("a", AlarmKind::PowerCut, "device", Phase::Raise, 1_000);
+        let id = |phase| EventId::of_alarm(&device("a"), cut.kind, "device", 1_000, phase);
+        cut.id = id(Phase::Raise);
+        view.apply_event(&cut);
+        view.apply_event(&event("a", AlarmKind::Sos, "device", Phase::Raise, 1_000));
+        view.apply_track(&frame("a", 2_000));
+        assert_eq!(alarms_of(&view, 0), ["sos", "power_cut"]);
+        view.apply_track(&frame("a", 1_000 + MOMENTARY_MS));
+        assert_eq!(alarms_of(&view, 0), ["power_cut"]);
+        cut.phase = Phase::Clear;
+        view.apply_event(&cut);
+        assert_eq!(alarms_of(&view, 0), [""; 0]);
+    }
+
     #[test]
     fn a_late_event_opens_nothing() {
         let mut view = LiveView::new(10);

@@ -1,29 +1,39 @@
 //! The loop of an ingest that is fed: one stream of bytes at a time, which the supervisor opened and opens again when it
 //! ends: a serial line, a connection to gpsd, a program's output, a named pipe.
 //!
-//! While a message is stalled the feed is not read: a pipe or line fills up, and whoever writes waits.
+//! While a message is stalled, or too many await their outcome, the feed is not read: a pipe or line fills up, and
+//! whoever writes waits. What was read and not published dies with this process, at most one read of it; what was not
+//! read stays in the kernel, where the successor finds it.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+mod answers;
+mod open;
+mod patience;
 
-use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::epoll::{Epoll, EpollEvent};
 
+use self::open::{Got, INPUT, Open};
+pub use self::patience::Origin;
+use self::patience::{Due, GPSD_QUESTION};
 use super::connection::Closed;
 use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::Published;
 use super::round::{Rounds, read_at};
 use super::session::{Next, ReadAt, Session};
+use super::silence::Silences;
 use super::tally::Withheld;
 use crate::protocol::{self, Message, Protocol, Reject};
-use crate::role::{FeedEnd, FromChild, Handed};
+use crate::role::{self, FeedEnd, FromChild, Handed};
 use crate::sys::clock;
 
-/// Bytes read in one go.
-const READ_BYTES: usize = 16 * 1024;
+/// Bytes read in one go: little, because what is read and not published dies with this process.
+const READ_BYTES: usize = 4 * 1024;
 
-/// Token of the feed's input.
-const INPUT: u64 = 0;
+/// Reads of a round.
+const READS_MAX: usize = 16;
+
+/// Reads at a drain: what a pipe holds. Who writes on and on must not hold up the end.
+const DRAIN_READS_MAX: usize = 16;
 
 /// An ingest of a feed.
 pub struct Fed {
@@ -32,19 +42,19 @@ pub struct Fed {
     limits: Limits,
     protocol: Protocol,
     decoding: protocol::Settings,
+    origin: Origin,
     buffer: Box<[u8]>,
     feed: Option<Open>,
+    /// Handed over while another one is still read.
+    next: Option<role::Feed>,
+    /// The newest feed that was open.
+    newest: u64,
+    silences: Silences<u64>,
     settled: Vec<Settled<u64>>,
-}
-
-/// The feed that is open.
-struct Open {
-    number: u64,
-    input: File,
-    answers: Option<File>,
-    session: Session,
-    /// The supervisor knows that it is sound.
-    sound: bool,
+    /// Whether the input is to be read though nothing says that there is something.
+    more: bool,
+    /// Reads left once it drains.
+    drain_reads: usize,
 }
 
 impl Fed {
@@ -55,6 +65,7 @@ impl Fed {
         limits: Limits,
         protocol: Protocol,
         decoding: protocol::Settings,
+        origin: Origin,
     ) -> Fed {
         let buffer = vec![0; READ_BYTES + protocol.message_bytes_max().max(READ_BYTES)];
         Fed {
@@ -63,9 +74,15 @@ impl Fed {
             limits,
             protocol,
             decoding,
+            origin,
             buffer: buffer.into(),
             feed: None,
+            next: None,
+            newest: 0,
+            silences: Silences::new(),
             settled: Vec::new(),
+            more: false,
+            drain_reads: DRAIN_READS_MAX,
         }
     }
 
@@ -75,79 +92,88 @@ impl Fed {
     /// When the supervisor cannot be told, or nothing can be waited for any more.
     pub fn run(mut self) -> Result<(), IngestError> {
         self.rounds.begin()?;
-        let mut events = [EpollEvent::empty(); 2];
+        let mut events = [EpollEvent::empty(); 4];
         loop {
-            let count = self.rounds.wait(&self.epoll, &mut events, false, None)?;
+            let (in_hand, due_ms) = (self.in_hand(), self.due_ms());
+            let count = self
+                .rounds
+                .wait(&self.epoll, &mut events, in_hand, due_ms)?;
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
-            while let Some(Handed::Feed(feed)) = self.rounds.next_handed() {
-                self.open(feed)?;
+            self.take_handed(now_ms);
+            let answered = self.settle(now_ms);
+            if self.resume_stalled() {
+                self.go_on(now)?;
+                let ready = events[..count].iter().any(|event| event.data() == INPUT);
+                let more = std::mem::take(&mut self.more);
+                if !self.rounds.draining() && (ready || more || self.next.is_some()) {
+                    self.read(now)?;
+                }
+                self.end_silent_epoch(now);
             }
-            if self.settle(now_ms) {
-                self.rounds.answered();
-            }
-            if self.rounds.publisher.stalled() {
-                self.resume_stalled();
-            }
-            if !self.rounds.draining()
-                && !self.rounds.publisher.stalled()
-                && events[..count].iter().any(|event| event.data() == INPUT)
-            {
-                self.read(now)?;
+            self.look(now_ms);
+            self.write_answers();
+            self.finish(now)?;
+            if let Some(open) = &mut self.feed {
+                open.watch(&self.epoll)?;
             }
             self.rounds.hand_over();
-            self.rounds
-                .report(now.monotonic_ns, u32::from(self.feed.is_some()));
-            if self.rounds.drained(now_ms) {
+            if answered {
+                self.rounds.answered();
+            }
+            self.report(now.monotonic_ns);
+            if self.rounds.drained(now_ms) && !self.read_rest(now)? {
                 break;
             }
             self.rounds.end();
         }
+        self.write_answers();
         self.rounds.hand_over();
-        self.rounds.report(clock::monotonic_ns(), 0);
+        self.report(clock::monotonic_ns());
         self.rounds.close();
         Ok(())
     }
 
-    /// Takes a feed in the place of the one before.
-    fn open(&mut self, feed: crate::role::Feed) -> Result<(), IngestError> {
-        self.close(Closed::Displaced);
-        let input = File::from(feed.input);
-        let readable = EpollEvent::new(EpollFlags::EPOLLIN, INPUT);
-        self.epoll.add(&input, readable).map_err(io::Error::from)?;
-        self.rounds.tally.accepted(1);
-        self.feed = Some(Open {
-            number: feed.number,
-            input,
-            answers: feed.answers.map(File::from),
-            session: Session::new(self.protocol, &self.decoding),
-            sound: false,
-        });
-        Ok(())
-    }
-
-    fn close(&mut self, why: Closed) {
-        if let Some(open) = self.feed.take() {
-            // The supervisor has the same file open, so that dropping ours does not take it out of the set.
-            let _ = self.epoll.delete(&open.input);
-            self.rounds.tally.closed(why);
+    /// Whether there is something to go on with besides what comes.
+    fn in_hand(&self) -> bool {
+        let waits = self.next.is_some();
+        match &self.feed {
+            Some(open) => open.readable() && (self.more || waits),
+            None => waits,
         }
     }
 
-    /// The feed is of no use any more.
-    fn end(&mut self, why: FeedEnd, closed: Closed, now: ReadAt) -> Result<(), IngestError> {
-        let Some(open) = &mut self.feed else {
-            return Ok(());
-        };
-        let number = open.number;
-        if open.session.is_within_message() {
-            self.rounds.tally.refused(Reject::Incomplete);
+    fn due_ms(&self) -> Option<u64> {
+        if self.rounds.publisher.stalled() {
+            return None;
         }
-        while let Some(message) = self.feed.as_mut().and_then(|open| open.session.flush()) {
-            self.message(number, message, now);
+        let open = self.feed.as_ref().filter(|open| open.readable());
+        let patience = open.and_then(|open| open.patience.due_ms());
+        patience.into_iter().chain(self.silences.due_ms()).min()
+    }
+
+    /// Takes what was handed over. It may be handed twice to one that is being started.
+    fn take_handed(&mut self, now_ms: u64) {
+        while let Some(Handed::Feed(feed)) = self.rounds.next_handed() {
+            if feed.number > self.newest {
+                self.newest = feed.number;
+                self.next = Some(feed);
+            }
         }
-        self.close(closed);
-        self.rounds.say(&FromChild::FeedEnded { number, why })
+        if self.feed.is_none()
+            && let Some(feed) = self.next.take()
+        {
+            self.rounds.tally.feed_opened();
+            self.rounds.capture.opened(feed.number, "feed");
+            let session = Session::new(self.protocol, &self.decoding);
+            self.feed = Some(Open::new(feed, session, self.origin, now_ms));
+        }
+    }
+
+    fn resume(&mut self) {
+        if let Some(open) = &mut self.feed {
+            open.resumable = true;
+        }
     }
 
     /// Gives the answers of messages whose outcome is now known; whether there were any.
@@ -156,68 +182,123 @@ impl Fed {
         self.rounds.publisher.settle(now_ms, &mut settled);
         let mut answered = false;
         for Settled { to, answer, ending } in settled.drain(..) {
-            let here = self.feed.as_ref().is_some_and(|open| open.number == to);
-            answered |= self.rounds.settled(ending, here);
-            self.answer(to, &answer);
+            let open = self.feed.as_mut().filter(|open| open.number == to);
+            let accepted = self.rounds.settled(ending, open.is_some());
+            let Some(open) = open else {
+                continue;
+            };
+            open.awaiting -= 1;
+            if open.paused && open.awaiting <= self.limits.awaiting_max(open.in_order()) / 2 {
+                open.paused = false;
+                open.resumable = true;
+            }
+            if accepted {
+                self.answer(to, &answer);
+                answered = true;
+            } else {
+                self.refused(to, &answer);
+            }
         }
         self.settled = settled;
         answered
     }
 
-    fn resume_stalled(&mut self) {
+    /// Goes on with the stalled message; `true` if none is left.
+    fn resume_stalled(&mut self) -> bool {
         if let Some((to, published)) = self.rounds.publisher.resume() {
             self.published(to, published);
+            // Whole messages may be kept behind the one that was stalled.
+            self.resume();
         }
+        !self.rounds.publisher.stalled()
     }
 
-    fn read(&mut self, now: ReadAt) -> Result<(), IngestError> {
-        let Some(open) = &mut self.feed else {
+    /// Goes on with the bytes kept while the feed was held up.
+    fn go_on(&mut self, now: ReadAt) -> Result<(), IngestError> {
+        let Some(open) = self.feed.as_mut().filter(|open| !open.paused) else {
             return Ok(());
         };
-        let (kept, _) = open.session.put_kept(&mut self.buffer);
-        match open.input.read(&mut self.buffer[kept..kept + READ_BYTES]) {
-            Ok(0) => self.end(FeedEnd::Closed, Closed::Peer, now),
-            Ok(bytes) => {
-                self.rounds.tally.bytes(bytes);
-                self.feed(kept + bytes, now)
-            }
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
-                _ => self.end(FeedEnd::Broken, Closed::Peer, now),
-            },
+        if !std::mem::take(&mut open.resumable) {
+            return Ok(());
         }
+        // What came meanwhile may have been the end.
+        self.more = true;
+        let (kept, at) = open.session.put_kept(&mut self.buffer);
+        self.feed(kept, if kept > 0 { at } else { now })
+    }
+
+    /// Reads until there is nothing, because the kernel does not report the end of a pipe that was opened after its last
+    /// writer had gone.
+    fn read(&mut self, now: ReadAt) -> Result<(), IngestError> {
+        for _ in 0..READS_MAX {
+            if !self.read_once(now)? {
+                return Ok(());
+            }
+        }
+        self.more = true;
+        Ok(())
+    }
+
+    /// Whether there were bytes.
+    fn read_once(&mut self, now: ReadAt) -> Result<bool, IngestError> {
+        let may = |open: &&mut Open| open.readable() && !open.resumable;
+        let open = self.feed.as_mut().filter(may);
+        let Some(open) = open.filter(|_| !self.rounds.publisher.stalled()) else {
+            return Ok(false);
+        };
+        let (kept, _) = open.session.put_kept(&mut self.buffer);
+        match open.read(&mut self.buffer[kept..kept + READ_BYTES]) {
+            Got::Bytes(bytes) => {
+                self.rounds.tally.bytes(bytes);
+                let read = &self.buffer[kept..kept + bytes];
+                self.rounds.capture.bytes(open.number, read, now);
+                let now_ms = now.monotonic_ns / 1_000_000;
+                open.patience.bytes(now_ms);
+                if self.protocol.has_epochs() {
+                    self.silences.heard(open.number, &mut open.silence, now_ms);
+                }
+                self.feed(kept + bytes, now)?;
+                return Ok(true);
+            }
+            // Emptied for good: another one waits to take its place.
+            Got::Nothing if self.next.is_some() => open.ended = Some(FeedEnd::Closed),
+            Got::Nothing => {}
+            Got::End(why) => open.ended = Some(why),
+        }
+        Ok(false)
     }
 
     /// Reads the messages in the first `length` bytes of the buffer, and keeps what is left.
     fn feed(&mut self, length: usize, at: ReadAt) -> Result<(), IngestError> {
+        let now_ms = at.monotonic_ns / 1_000_000;
         let mut taken = 0;
-        while let Some(open) = &mut self.feed
-            && !self.rounds.publisher.stalled()
+        while !self.rounds.publisher.stalled()
+            && let Some(open) = self.feed.as_mut().filter(|open| !open.paused)
         {
             let number = open.number;
             match open.session.next(&self.buffer[taken..length], at) {
                 Next::Incomplete => break,
                 Next::Refused { consumed, reason } => {
                     taken += consumed;
+                    open.patience.refused();
                     self.rounds.tally.refused(reason);
                 }
                 Next::Message { consumed, message } => {
                     taken += consumed;
-                    let known = std::mem::replace(&mut open.sound, true);
+                    let sound = open.patience.message(now_ms);
                     self.message(number, message, at);
-                    if !known {
+                    if sound {
                         self.rounds.say(&FromChild::FeedSound { number })?;
                     }
                 }
             }
         }
         let errors_max = self.limits.errors_max;
-        let Some(open) = &mut self.feed else {
-            return Ok(());
-        };
-        open.session.keep(&self.buffer[taken..length], at);
-        if open.session.errors_in_a_row() >= errors_max {
-            return self.end(FeedEnd::Unreadable, Closed::Errors, at);
+        if let Some(open) = &mut self.feed {
+            open.session.keep(&self.buffer[taken..length], at);
+            if open.session.errors_in_a_row() >= errors_max {
+                open.ended.get_or_insert(FeedEnd::Unreadable);
+            }
         }
         Ok(())
     }
@@ -233,18 +314,167 @@ impl Fed {
 
     fn published(&mut self, to: u64, published: Published) {
         match published {
-            Published::Unanswered | Published::Awaiting => {}
-            Published::Answer(answer) | Published::Refused(answer) => self.answer(to, &answer),
+            Published::Unanswered => {}
+            Published::Answer(answer) => self.answer(to, &answer),
+            Published::Refused(answer) => self.refused(to, &answer),
+            Published::Awaiting => {
+                if let Some(open) = self.feed.as_mut().filter(|open| open.number == to) {
+                    open.awaiting += 1;
+                    open.paused |= open.awaiting >= self.limits.awaiting_max(open.in_order());
+                }
+            }
+        }
+    }
+
+    /// A message was not taken. Where answers do not say what they answer, a later one would be taken for the one that is
+    /// missing: the feed begins anew.
+    fn refused(&mut self, to: u64, answer: &[u8]) {
+        let in_order = |open: &&mut Open| open.number == to && open.in_order();
+        match self.feed.as_mut().filter(in_order) {
+            Some(open) if answer.is_empty() => {
+                open.session.keep(&[], ReadAt::default());
+                open.ended = Some(FeedEnd::Broken);
+            }
+            _ => self.answer(to, answer),
         }
     }
 
     fn answer(&mut self, to: u64, answer: &[u8]) {
         let open = self.feed.as_mut().filter(|open| open.number == to);
-        let answers = open.and_then(|open| open.answers.as_mut());
-        if let Some(answers) = answers.filter(|_| !answer.is_empty())
-            && answers.write_all(answer).is_err()
+        if let Some(answers) = open.and_then(|open| open.answers.as_mut())
+            && !answer.is_empty()
         {
+            match answers.push(answer) {
+                true => self.rounds.capture.sent(to, answer),
+                false => self.rounds.tally.withheld(Withheld::Unsent),
+            }
+        }
+    }
+
+    fn write_answers(&mut self) {
+        if let Some(answers) = self.feed.as_mut().and_then(|open| open.answers.as_mut()) {
+            for _ in 0..answers.write() {
+                self.rounds.tally.withheld(Withheld::Unsent);
+            }
+        }
+    }
+
+    /// Bears with the feed, or does not.
+    fn look(&mut self, now_ms: u64) {
+        let stalled = self.rounds.publisher.stalled();
+        let Some(open) = &mut self.feed else {
+            return;
+        };
+        if !open.readable() || stalled {
+            return open.patience.held(now_ms);
+        }
+        match open.patience.due(now_ms) {
+            None => {}
+            Some(Due::Ask) => {
+                let number = open.number;
+                self.answer(number, GPSD_QUESTION);
+            }
+            Some(Due::End(why)) => open.ended = Some(why),
+        }
+    }
+
+    fn end_silent_epoch(&mut self, now: ReadAt) {
+        let now_ms = now.monotonic_ns / 1_000_000;
+        let feed = &self.feed;
+        let silence = |number| {
+            let open = feed.as_ref().filter(|open| open.number == number);
+            open.and_then(|open| open.silence)
+        };
+        if self.silences.next(now_ms, silence).is_some() {
+            self.end_epoch(now);
+        }
+    }
+
+    /// Takes the reports that were waiting for more of the same moment; `false` if there were none.
+    fn end_epoch(&mut self, at: ReadAt) -> bool {
+        let mut any = false;
+        if let Some(open) = &mut self.feed {
+            open.silence = None;
+            if self.protocol.has_epochs() {
+                self.rounds.capture.quiet(open.number, at);
+            }
+        }
+        while !self.rounds.publisher.stalled()
+            && let Some(open) = &mut self.feed
+            && let Some(message) = open.session.flush()
+        {
+            any = true;
+            let number = open.number;
+            self.message(number, message, at);
+        }
+        any
+    }
+
+    /// Closes a feed that ended, once all is said: what a receiver said of a moment counts although it says no more, and
+    /// who ended his side may still read answers.
+    fn finish(&mut self, now: ReadAt) -> Result<(), IngestError> {
+        let Some((why, open)) = self
+            .feed
+            .as_mut()
+            .and_then(|open| Some((open.ended?, open)))
+        else {
+            return Ok(());
+        };
+        // Kept messages first.
+        if self.rounds.publisher.stalled() || open.resumable || open.paused {
+            return Ok(());
+        }
+        if open.session.is_within_message() {
+            self.rounds.tally.refused(Reject::Incomplete);
+        }
+        open.session.keep(&[], now);
+        self.end_epoch(now);
+        let stalled = self.rounds.publisher.stalled();
+        let is_pipe = self.origin == Origin::Pipe && why == FeedEnd::Closed;
+        let is_read = |open: &Open| is_pipe && open.answers.is_some();
+        let waits = |open: &Open| stalled || is_read(open) && open.awaiting > 0;
+        let Some(mut open) = self.feed.take_if(|open| !waits(open)) else {
+            return Ok(());
+        };
+        for _ in 0..open.answers.as_ref().map_or(0, |answers| answers.unsent()) {
             self.rounds.tally.withheld(Withheld::Unsent);
         }
+        open.forget(&self.epoll);
+        self.rounds.tally.feed_ended(why);
+        let number = open.number;
+        let closed = match why {
+            FeedEnd::Closed | FeedEnd::Broken => Closed::Peer,
+            FeedEnd::Unreadable => Closed::Errors,
+            FeedEnd::Stalled => Closed::Idle,
+        };
+        self.rounds.capture.closed(number, closed);
+        // Before the word of it: the supervisor may open the same thing again.
+        drop(open);
+        self.rounds.say(&FromChild::FeedEnded { number, why })
+    }
+
+    /// Reads what is left in a pipe or line at the end: nobody will come for it. Whether there is something to wait for.
+    fn read_rest(&mut self, now: ReadAt) -> Result<bool, IngestError> {
+        let mut any = self.drain_reads > 0;
+        while self.drain_reads > 0 {
+            self.drain_reads -= 1;
+            if !self.read_once(now)? {
+                // Held up, it is read on when that is over.
+                let open = self.feed.as_ref().filter(|open| open.paused);
+                if open.is_none() && !self.rounds.publisher.stalled() {
+                    self.drain_reads = 0;
+                }
+                break;
+            }
+        }
+        any |= self.end_epoch(now);
+        let publisher = &self.rounds.publisher;
+        Ok(any && (publisher.awaited() > 0 || publisher.stalled()))
+    }
+
+    /// Reports on the statistics page. No device connects.
+    fn report(&mut self, now_ns: u64) {
+        self.rounds.tally.feed_open(self.feed.is_some());
+        self.rounds.report(now_ns, 0);
     }
 }

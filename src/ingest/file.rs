@@ -1,25 +1,29 @@
-//! Replay of a recorded log: in its own time, faster, or as fast as it goes.
+//! Replay of what was recorded: a log, or a capture with its many streams; in its own time, faster, or as fast as it
+//! goes.
 //!
 //! The descriptor's offset, which outlives this process, follows what was published, so that a successor goes on where
 //! this one stopped. A recording waits for no answers.
 
+mod captured;
+mod log;
+
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
+
+use captured::Captured;
+use log::Log;
 
 use super::pending::Answers;
 use super::process::IngestError;
 use super::publishing::{Outgoing, Publisher};
-use super::session::{Next, ReadAt, Session};
+use super::session::{ReadAt, Session};
 use super::tally::Tally;
 use super::wake::Wake;
-use crate::capture::Pace;
-use crate::protocol::{Message, Reject};
+use crate::capture::{MAGIC, Pace};
+use crate::protocol::{Message, Protocol, Reject};
 use crate::sys::clock;
-
-/// Bytes read in one go.
-const READ_BYTES: usize = 64 * 1024;
 
 /// Longest sleep: the heart beats and the backstop of the ring's bell.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -30,15 +34,11 @@ const MESSAGES_IN_A_ROW_MAX: u32 = 1_000;
 /// An ingest of the input `file`.
 pub struct Replay {
     file: File,
-    session: Session,
+    source: Source,
     publisher: Publisher<()>,
     wake: Wake,
     tally: Tally,
     pace: Pace,
-    /// Bytes read and not yet taken, from `taken` on; the first of the buffer stands at `buffer_offset` in the file.
-    buffer: Vec<u8>,
-    taken: usize,
-    buffer_offset: u64,
     ended: bool,
     next: Option<Due>,
     /// Where a successor is to go on, and from where once the stalled message is through.
@@ -46,44 +46,70 @@ pub struct Replay {
     played_to_next: u64,
 }
 
+/// What the file is.
+enum Source {
+    Log(Box<Log>),
+    Captured(Box<Captured>),
+}
+
+/// A message of the file that has reports.
+struct Found {
+    message: Message,
+    /// When it was recorded or reported, milliseconds of its own clock.
+    time_ms: Option<i64>,
+    /// When it was received, if that was recorded.
+    received_ms: Option<i64>,
+    /// Where a successor has to begin to find it again.
+    offset: u64,
+}
+
 /// The next message that has reports.
 struct Due {
     /// When it is to be published, monotonic nanoseconds.
     at_ns: u64,
-    message: Message,
-    /// Where the message on the wire that completed it begins. That one may be the start of what comes next, so a
-    /// successor reads it again.
-    offset: u64,
+    found: Found,
 }
 
 impl Replay {
-    /// Takes over all of it; `speed` as in [`crate::config::Input::File`].
+    /// Takes over all of it; `speed` as in [`crate::config::Input::File`]. A capture says itself how it is decoded; a log
+    /// is read by `session`.
     ///
     /// # Errors
     /// When the file has no offset, such as a pipe.
     pub fn new(
         mut file: File,
+        protocol: Protocol,
         session: Session,
         publisher: Publisher<()>,
         wake: Wake,
         tally: Tally,
         speed: f64,
     ) -> Result<Replay, IngestError> {
-        let buffer_offset = file.stream_position()?;
+        let played_to = file.stream_position()?;
+        let (source, begin) = if is_capture(&file)? {
+            let captured = Captured::new(file.try_clone()?, played_to, protocol)?;
+            let begin = captured.begin_ms();
+            (Source::Captured(Box::new(captured)), begin)
+        } else {
+            let log = Log::new(file.try_clone()?, played_to, session);
+            (Source::Log(Box::new(log)), None)
+        };
+        let mut pace = Pace::new(speed);
+        if begin.is_some() {
+            // Its first message comes as long after its begin as it did.
+            pace.due_ns(clock::monotonic_ns(), begin);
+        }
         Ok(Replay {
             file,
-            session,
+            source,
             publisher,
             wake,
             tally,
-            pace: Pace::new(speed),
-            buffer: Vec::new(),
-            taken: 0,
-            buffer_offset,
+            pace,
             ended: false,
             next: None,
-            played_to: buffer_offset,
-            played_to_next: buffer_offset,
+            played_to,
+            played_to_next: played_to,
         })
     }
 
@@ -116,8 +142,8 @@ impl Replay {
             let now_ns = clock::monotonic_ns();
             match self.next.take_if(|due| due.at_ns <= now_ns) {
                 Some(due) => {
-                    self.played_to_next = due.offset;
-                    self.publish(due.message, now_ns);
+                    self.played_to_next = due.found.offset;
+                    self.publish(due.found, now_ns);
                 }
                 None if self.next.is_some() || self.ended => return Ok(()),
                 None => self.find_next(now_ns)?,
@@ -126,19 +152,19 @@ impl Replay {
         Ok(())
     }
 
-    fn publish(&mut self, message: Message, now_ns: u64) {
-        let Some(device) = message.device else {
+    fn publish(&mut self, found: Found, now_ns: u64) {
+        let Some(device) = found.message.device else {
             self.tally.refused(Reject::Device);
             return;
         };
         let outgoing = Outgoing {
             to: (),
             device,
-            reports: message.reports,
+            reports: found.message.reports,
             answers: Answers::default(),
             read_at: ReadAt {
                 monotonic_ns: now_ns,
-                wall_ms: clock::wall_ms(),
+                wall_ms: found.received_ms.unwrap_or_else(clock::wall_ms),
             },
             decoded_ns: clock::monotonic_ns(),
         };
@@ -149,65 +175,18 @@ impl Replay {
 
     /// Reads up to the next message that reports something.
     fn find_next(&mut self, now_ns: u64) -> Result<(), IngestError> {
-        let at = ReadAt {
-            monotonic_ns: now_ns,
-            wall_ms: clock::wall_ms(),
+        let found = match &mut self.source {
+            Source::Log(log) => log.next(now_ns, &self.tally)?,
+            Source::Captured(captured) => captured.next(&self.tally)?,
         };
-        loop {
-            let offset = self.buffer_offset + self.taken as u64;
-            let message = match self.session.next(&self.buffer[self.taken..], at) {
-                Next::Incomplete if self.read()? => continue,
-                Next::Incomplete => {
-                    let message = self.session.flush();
-                    self.ended = message.is_none();
-                    if self.ended {
-                        self.session.keep(&self.buffer[self.taken..], at);
-                        if self.session.is_within_message() {
-                            self.tally.refused(Reject::Incomplete);
-                        }
-                    }
-                    message
-                }
-                Next::Refused { consumed, reason } => {
-                    self.taken += consumed;
-                    self.tally.refused(reason);
-                    continue;
-                }
-                Next::Message { consumed, message } => {
-                    self.taken += consumed;
-                    self.tally.message(message.refused);
-                    Some(message)
-                }
-            };
-            match message {
-                Some(message) if !message.reports.is_empty() => {
-                    let time_ms = message.reports.iter().find_map(|report| report.fix.time());
-                    self.next = Some(Due {
-                        at_ns: self.pace.due_ns(now_ns, time_ms),
-                        message,
-                        offset,
-                    });
-                    return Ok(());
-                }
-                _ if self.ended => return Ok(()),
-                _ => {}
+        match found {
+            Some(found) => {
+                let at_ns = self.pace.due_ns(now_ns, found.time_ms);
+                self.next = Some(Due { at_ns, found });
             }
+            None => self.ended = true,
         }
-    }
-
-    /// Reads on in the file; `false` at its end.
-    fn read(&mut self) -> Result<bool, IngestError> {
-        self.buffer.drain(..self.taken);
-        self.buffer_offset += self.taken as u64;
-        self.taken = 0;
-        let kept = self.buffer.len();
-        self.buffer.resize(kept + READ_BYTES, 0);
-        let offset = self.buffer_offset + kept as u64;
-        let read = self.file.read_at(&mut self.buffer[kept..], offset);
-        self.buffer.truncate(kept + *read.as_ref().unwrap_or(&0));
-        let bytes = read?;
-        self.tally.bytes(bytes);
-        Ok(bytes > 0)
+        Ok(())
     }
 
     fn sleep(&mut self) -> Result<(), IngestError> {
@@ -228,4 +207,9 @@ impl Replay {
         self.publisher.nap_end();
         Ok(())
     }
+}
+
+fn is_capture(file: &File) -> io::Result<bool> {
+    let mut start = [0; MAGIC.len()];
+    Ok(file.read_at(&mut start, 0)? == start.len() && start == MAGIC)
 }

@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
 use super::connections::Connections;
 use super::datagrams::Datagrams;
-use super::fed::Fed;
+use super::fed::{Fed, Origin};
 use super::file::Replay;
 use super::peers::Peers;
 use super::publishing::Publisher;
@@ -22,7 +22,7 @@ use super::wake::Wake;
 use crate::config::certificates::CertificateError;
 use crate::config::{Input, Node, SensorSettings};
 use crate::frame::DeviceId;
-use crate::protocol;
+use crate::protocol::{self, Envelope};
 use crate::ring::{AttachError, Identity, Producer, RingFds};
 use crate::role::{Duty, End, Handed, Purpose, exit};
 use crate::stats::Stats;
@@ -173,7 +173,11 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         connection_answers_max: (identity.geometry.answers / 8).max(1),
     };
     match settings.input {
-        Input::Tcp(listening) | Input::Http(listening) => {
+        Input::Tcp(ref listening) | Input::Http(ref listening) => {
+            let envelope = match settings.input {
+                Input::Http(_) => Envelope::Http,
+                _ => Envelope::Bare,
+            };
             let epoll = epoll()?;
             let tls = listening.tls;
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
@@ -188,6 +192,7 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                 tls,
                 rounds,
                 limits,
+                envelope,
                 settings.protocol,
                 decoding,
             )
@@ -212,10 +217,17 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) | Input::Fifo { .. } => {
             let epoll = epoll()?;
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
-            Fed::new(epoll, rounds, limits, settings.protocol, decoding).run()
+            let origin = match settings.input {
+                Input::Serial { .. } => Origin::Line,
+                Input::Gpsd { .. } => Origin::Gpsd,
+                _ => Origin::Pipe,
+            };
+            let (protocol, decoding) = (settings.protocol, decoding);
+            Fed::new(epoll, rounds, limits, protocol, decoding, origin).run()
         }
         Input::File { speed, .. } => Replay::new(
             File::from(input.ok_or(NO_INPUT)?),
+            settings.protocol,
             Session::new(settings.protocol, &decoding),
             Publisher::new(producer, settings.ack),
             wake,

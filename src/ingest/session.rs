@@ -3,7 +3,7 @@
 //! Pure. Bytes of a message that is not complete are kept here, never more than the longest message of the protocol
 //! or what one read gave; while there are none, no memory is held for them.
 
-use crate::protocol::{self, Arrival, Message, Protocol, Reject, Settings, Split};
+use crate::protocol::{self, Arrival, Envelope, Message, Protocol, Reject, Settings, Split};
 
 /// When bytes were read, on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,8 +46,13 @@ pub struct Session {
 impl Session {
     /// A stream that has just begun.
     pub fn new(protocol: Protocol, settings: &Settings) -> Session {
+        Session::enveloped(Envelope::Bare, protocol, settings)
+    }
+
+    /// A stream that has just begun, of messages in an envelope.
+    pub fn enveloped(envelope: Envelope, protocol: Protocol, settings: &Settings) -> Session {
         Session {
-            protocol: protocol::Session::new(protocol, settings),
+            protocol: protocol::Session::enveloped(envelope, protocol, settings),
             kept: Vec::new(),
             kept_at: ReadAt::default(),
             errors_in_a_row: 0,

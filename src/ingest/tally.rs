@@ -5,6 +5,7 @@ use super::pending::Ending;
 use super::publishing::{Figures, Stall};
 use super::tls::Failure;
 use crate::protocol::{Protocol, Reject};
+use crate::role::FeedEnd;
 use crate::stats::{IngestMetric, Stats};
 use crate::sys::clock;
 
@@ -88,6 +89,27 @@ impl Tally {
     /// New connections are shown a certificate that ends then.
     pub fn certificate(&self, expires_s: u64) {
         self.stats.set(IngestMetric::TlsExpires, expires_s);
+    }
+
+    /// A feed was taken.
+    pub fn feed_opened(&self) {
+        self.stats.add(IngestMetric::FeedsOpened, 1);
+    }
+
+    /// A feed is of no use any more.
+    pub fn feed_ended(&self, why: FeedEnd) {
+        let metric = match why {
+            FeedEnd::Closed => IngestMetric::FeedClosed,
+            FeedEnd::Broken => IngestMetric::FeedBroken,
+            FeedEnd::Unreadable => IngestMetric::FeedUnreadable,
+            FeedEnd::Stalled => IngestMetric::FeedStalled,
+        };
+        self.stats.add(metric, 1);
+    }
+
+    /// Whether a feed is open.
+    pub fn feed_open(&self, open: bool) {
+        self.stats.set(IngestMetric::FeedOpen, open.into());
     }
 
     /// Bytes came in.

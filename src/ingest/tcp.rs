@@ -1,4 +1,4 @@
-//! The loop of an ingest whose devices connect: wait, settle answers, take in, answer.
+//! The loop of an ingest whose devices connect, by TCP alone or with HTTP on it: wait, settle answers, take in, answer.
 //!
 //! While a message is stalled no socket is read, so a full ring slows the senders down and nothing grows here; a device
 //! with very many unanswered messages is slowed down alone.
@@ -17,7 +17,7 @@ use super::session::{Next, ReadAt, Session};
 use super::silence::Silences;
 use super::tls::{self, Acceptor, Failure};
 use crate::config::Tls;
-use crate::protocol::{self, Message, Protocol};
+use crate::protocol::{self, Envelope, Message, Protocol};
 use crate::role::Handed;
 use crate::sys::clock;
 
@@ -27,13 +27,14 @@ const READ_BYTES: usize = 16 * 1024;
 /// Events taken from the kernel in a round.
 const EVENTS_MAX: usize = 1024;
 
-/// An ingest of the input `tcp`.
+/// An ingest of the inputs `tcp` and `http`.
 pub struct Tcp {
     connections: Connections,
     /// What its TLS is to be like, if connections use it.
     tls: Option<Tls>,
     rounds: Rounds<Key>,
     limits: Limits,
+    envelope: Envelope,
     protocol: Protocol,
     decoding: protocol::Settings,
     buffer: Box<[u8]>,
@@ -53,16 +54,19 @@ impl Tcp {
         tls: Option<Tls>,
         rounds: Rounds<Key>,
         limits: Limits,
+        envelope: Envelope,
         protocol: Protocol,
         decoding: protocol::Settings,
     ) -> Tcp {
         // A session keeps what one read left over, at most what is in the buffer then.
-        let buffer = vec![0; READ_BYTES + protocol.message_bytes_max().max(READ_BYTES)];
+        let message_bytes_max = envelope.message_bytes_max(protocol);
+        let buffer = vec![0; READ_BYTES + message_bytes_max.max(READ_BYTES)];
         Tcp {
             connections,
             tls,
             rounds,
             limits,
+            envelope,
             protocol,
             decoding,
             buffer: buffer.into(),
@@ -224,11 +228,11 @@ impl Tcp {
     }
 
     fn accept(&mut self, now: ReadAt) -> Result<(), IngestError> {
-        let (protocol, decoding) = (self.protocol, &self.decoding);
+        let (envelope, protocol, decoding) = (self.envelope, self.protocol, &self.decoding);
         let capture = &self.rounds.capture;
         let accepted = self.connections.accept(
             now.monotonic_ns / 1_000_000,
-            || Session::new(protocol, decoding),
+            || Session::enveloped(envelope, protocol, decoding),
             |key, address| capture.opened(key.token(), address),
         )?;
         self.rounds.tally.accepted(accepted.all);

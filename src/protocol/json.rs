@@ -70,5 +70,10 @@ impl Decoder for Session {
     }
 }
 
+/// Says that something without a readable id is refused, where there is an answer to everything.
+pub(super) fn refused(reject: Reject) -> Vec<u8> {
+    answer::refused(&"null", &reject.to_string())
+}
+
 #[cfg(test)]
 mod tests;

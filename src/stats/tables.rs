@@ -106,6 +106,14 @@ metrics! {
         TlsLeft "reason" = "left",
     }
     "ringway_tls_certificate_expires_timestamp_seconds" Gauge "When the certificate of the sensor ends, since 1970; 0: it has none." { TlsExpires, }
+    "ringway_feed_open" Gauge "1 while the sensor's feed is open." { FeedOpen, }
+    "ringway_feeds_opened_total" Counter "Feeds taken: the first one, and one each time that it was opened again." { FeedsOpened, }
+    "ringway_feeds_ended_total" Counter "Feeds that ended, by reason." {
+        FeedClosed "reason" = "closed",
+        FeedBroken "reason" = "broken",
+        FeedUnreadable "reason" = "unreadable",
+        FeedStalled "reason" = "stalled",
+    }
     "ringway_received_bytes_total" Counter "Bytes received." { Bytes, }
     "ringway_datagrams_total" Counter "Datagrams received." { Datagrams, }
     "ringway_datagrams_dropped_total" Counter "Datagrams dropped unread, by reason." {
@@ -147,7 +155,7 @@ metrics! {
         AnswersAbandoned "outcome" = "abandoned",
         AnswersLapsed "outcome" = "lapsed",
     }
-    "ringway_answers_withheld_total" Counter "Answers over `udp` not sent, by reason." {
+    "ringway_answers_withheld_total" Counter "Answers not sent, by reason." {
         WithheldLonger "reason" = "longer",
         WithheldUnsent "reason" = "unsent",
     }

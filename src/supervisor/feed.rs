@@ -4,14 +4,21 @@
 //! is kept by the node: an ingest that is started again goes on with it.
 
 mod fifo;
+mod gpsd;
+mod serial;
+mod state;
 
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
-use tracing::{info, warn};
+use tokio::time::{Instant, interval, sleep};
+use tracing::{debug, info, warn};
+
+use self::gpsd::Gpsd;
+pub use self::state::FeedState;
+use self::state::meaning;
 
 use super::child::News;
 use super::node::Node;
@@ -22,6 +29,9 @@ use crate::role::{Feed, FeedEnd};
 
 /// Words of an ingest about its feed that may wait; it says two of each.
 const SAID_MAX: usize = 64;
+
+/// How often it is looked whether a named pipe is still what its path leads to.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What an ingest says of its feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +69,15 @@ impl FeedKeeper {
         let keeper = Keeper {
             node: Rc::clone(node),
             name: name.clone(),
+            reopen: match &sensor.input {
+                Input::Serial { bauds, .. } => Reopen::new(bauds.len(), false),
+                Input::Fifo { .. } => Reopen::new(1, true),
+                _ => Reopen::new(1, false),
+            },
             sensor,
             news,
             said: heard,
-            reopen: Reopen::default(),
+            gpsd: Gpsd::new(),
             number: 0,
         };
         tokio::task::spawn_local(keeper.keep());
@@ -94,7 +109,16 @@ struct Keeper {
     news: mpsc::Sender<News>,
     said: mpsc::Receiver<Said>,
     reopen: Reopen,
+    gpsd: Gpsd,
     number: u64,
+}
+
+/// What happened to a feed that is open.
+enum Turn {
+    /// It ended.
+    Ended(FeedEnd),
+    /// Its path leads elsewhere.
+    Replaced,
 }
 
 impl Keeper {
@@ -104,37 +128,73 @@ impl Keeper {
             self.number += 1;
             pause = match self.open().await {
                 Ok(feed) => {
+                    let baud = self.baud();
+                    self.node.note_feed(&self.name, |state| state.opened(baud));
                     self.node.set_feed(&self.name, Some(feed));
                     // The supervisor may be past listening.
                     let _ = self.news.send(News::Opened(self.name.clone())).await;
+                    let opened = Instant::now();
                     match self.watched().await {
-                        Some(pause) => pause,
+                        Some(Turn::Ended(why)) => self.ended(why, opened.elapsed()),
+                        // The one that is open is kept until then, so that nobody who writes to it is cut off.
+                        Some(Turn::Replaced) => Duration::ZERO,
                         None => return,
                     }
                 }
                 Err(cause) => {
-                    let pause = self.reopen.failed();
-                    if self.reopen.failures() == 1 {
-                        warn!("{}: {cause}; trying again until it is there", self.name);
+                    let why = format!("cannot open {}: {cause}", self.what());
+                    if self.waits(&why) {
+                        warn!("{}: {why}; trying again until it is there", self.name);
                     }
-                    pause
+                    self.reopen.failed()
                 }
             };
         }
     }
 
     async fn open(&mut self) -> io::Result<Feed> {
+        let number = self.number;
         match &self.sensor.input {
-            Input::Fifo { path, answers_path } => {
-                fifo::open(path, answers_path.as_deref(), self.number)
+            Input::Fifo { path, answers_path } => fifo::open(path, answers_path.as_deref(), number),
+            Input::Serial { path, bauds } => {
+                serial::open(path, bauds[self.reopen.variant()], number)
             }
-            Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) => {
-                Err(io::Error::from(io::ErrorKind::Unsupported))
+            Input::Gpsd { connect, receiver } => {
+                let receiver = receiver.as_deref();
+                let protocol = self.sensor.protocol;
+                self.gpsd.open(connect, receiver, protocol, number).await
             }
+            Input::Exec(_) => Err(io::Error::from(io::ErrorKind::Unsupported)),
             Input::Tcp(_) | Input::Http(_) | Input::Udp { .. } | Input::File { .. } => {
                 unreachable!("only what is a feed has a keeper")
             }
         }
+    }
+
+    /// What it is that is opened.
+    fn what(&self) -> String {
+        match &self.sensor.input {
+            Input::Fifo { path, .. } => format!("named pipe {path}"),
+            Input::Serial { path, .. } => format!("serial line {path}"),
+            Input::Gpsd { connect, .. } => format!("gpsd at {connect}"),
+            Input::Exec(program) => program.command.join(" "),
+            Input::Tcp(_) | Input::Http(_) | Input::Udp { .. } | Input::File { .. } => {
+                unreachable!("only what is a feed has a keeper")
+            }
+        }
+    }
+
+    /// The rate of a line.
+    fn baud(&self) -> Option<u32> {
+        match &self.sensor.input {
+            Input::Serial { bauds, .. } => Some(bauds[self.reopen.variant()]),
+            _ => None,
+        }
+    }
+
+    /// Notes why it is not open; whether that is news.
+    fn waits(&self, why: &str) -> bool {
+        self.node.note_feed(&self.name, |state| state.waits(why))
     }
 
     /// Sleeps; `false` once it is to stop.
@@ -150,20 +210,67 @@ impl Keeper {
         }
     }
 
-    /// Waits until the feed has ended; the pause before the next one, or `None` once it is to stop.
-    async fn watched(&mut self) -> Option<Duration> {
+    /// Waits until the feed has ended; `None` once it is to stop.
+    async fn watched(&mut self) -> Option<Turn> {
+        let mut look = interval(LOOK_EVERY);
         loop {
-            match self.said.recv().await? {
-                Said::Sound { number } if number == self.number => {
-                    self.reopen.sound();
-                    info!("{}: its feed is sound", self.name);
+            let said = tokio::select! {
+                said = self.said.recv() => said?,
+                _ = look.tick() => {
+                    if self.is_replaced() {
+                        info!("{}: {} was removed or made anew", self.name, self.what());
+                        return Some(Turn::Replaced);
+                    }
+                    continue;
                 }
+            };
+            match said {
+                Said::Sound { number } if number == self.number => self.sound(),
                 Said::Ended { number, why } if number == self.number => {
-                    info!("{}: its feed has ended: {why:?}", self.name);
-                    return Some(self.reopen.ended(why));
+                    return Some(Turn::Ended(why));
                 }
                 Said::Sound { .. } | Said::Ended { .. } => {}
             }
         }
+    }
+
+    fn is_replaced(&self) -> bool {
+        match &self.sensor.input {
+            Input::Fifo { path, .. } => {
+                let feed = self.node.feed(&self.name).ok().flatten();
+                feed.is_some_and(|feed| !fifo::is_there(path, &feed))
+            }
+            _ => false,
+        }
+    }
+
+    fn sound(&mut self) {
+        self.reopen.sound();
+        let news = self.node.note_feed(&self.name, FeedState::sound);
+        match self.baud() {
+            _ if !news => debug!("{}: its feed is sound again", self.name),
+            None => info!("{}: its feed is sound", self.name),
+            Some(baud) => info!("{}: its line is sound at {baud} baud", self.name),
+        }
+    }
+
+    /// The pause before it is opened again.
+    fn ended(&mut self, why: FeedEnd, lasted: Duration) -> Duration {
+        if let Some(baud) = self.baud().filter(|_| why == FeedEnd::Unreadable) {
+            debug!("{}: nothing can be read at {baud} baud", self.name);
+        }
+        let pause = self.reopen.ended(why, lasted);
+        if !matches!(self.sensor.input, Input::Fifo { .. }) {
+            // A line is locked and a connection takes a place: the next one needs it.
+            self.node.set_feed(&self.name, None);
+        } else if why == FeedEnd::Closed {
+            debug!("{}: its last writer is gone", self.name);
+            return pause;
+        }
+        let why = format!("{} has ended: {}", self.what(), meaning(why));
+        if self.waits(&why) {
+            warn!("{}: {why}; opening it again", self.name);
+        }
+        pause
     }
 }

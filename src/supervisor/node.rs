@@ -11,6 +11,7 @@ use tracing::{error, info};
 
 use super::captures::Captures;
 use super::certificates::{self, ReadError};
+use super::feed::FeedState;
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
 use super::report::{ProcessReport, Report, RingReport, figures};
@@ -90,6 +91,7 @@ struct Process {
     feed: RefCell<Option<Feed>>,
     /// What its TLS is made of, if it has any.
     certificates: RefCell<Option<Rc<Certificates>>>,
+    feed_state: RefCell<FeedState>,
     state: RefCell<ChildState>,
 }
 
@@ -186,6 +188,7 @@ impl Node {
                 opened,
                 feed: RefCell::default(),
                 certificates: RefCell::new(certificates.map(Rc::new)),
+                feed_state: RefCell::new(FeedState::new()),
                 state: RefCell::default(),
             });
         }
@@ -441,6 +444,11 @@ impl Node {
         renewed
     }
 
+    /// Changes what is known of the feed of an ingest.
+    pub fn note_feed<T>(&self, name: &ProcessName, change: impl FnOnce(&mut FeedState) -> T) -> T {
+        change(&mut self.process(name).feed_state.borrow_mut())
+    }
+
     /// The statistics pages of all processes, to read.
     pub fn pages(&self) -> std::io::Result<Vec<OwnedFd>> {
         let children = self.processes.iter().map(|process| &process.page);
@@ -575,6 +583,10 @@ impl Node {
                 slots: ring.plan.geometry.slots,
             }
         });
+        let feeds = self.fed().map(|(name, sensor)| {
+            let state = self.process(name).feed_state.borrow();
+            state.report(&name.instance, sensor.input.name())
+        });
         let state = match (self.draining.get(), self.ready_after.get()) {
             (true, _) => "draining",
             (_, None) => "starting",
@@ -588,6 +600,7 @@ impl Node {
             uptime_s: self.began.elapsed().as_secs_f64(),
             start_to_ready_ms: self.ready_after.get().map(|time| time.as_secs_f64() * 1e3),
             listeners: self.listeners.clone(),
+            feeds: feeds.collect(),
             rings: rings.collect(),
             captures: self.captures.borrow().report(),
             processes,

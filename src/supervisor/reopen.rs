@@ -1,7 +1,7 @@
 //! When a feed is opened again, and how (pure).
 //!
-//! A feed that ended by itself after it was sound is opened again at once; one that cannot be opened, or of which
-//! nothing can be read, after a pause that doubles each time.
+//! One whose end is no fault is opened again at once, and so is one at its next rate; one that cannot be opened, does
+//! not last, or gives nothing that can be read, after a pause that doubles each time.
 
 use std::time::Duration;
 
@@ -14,35 +14,55 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// How often a feed failed lately, and which of its variants is tried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reopen {
+    /// Ways to open it: the rates of a serial line.
+    variants: usize,
+    /// Writers come and go: their end is no fault.
+    shared: bool,
     failures: u32,
     sound: bool,
     variant: usize,
 }
 
 impl Reopen {
-    /// Which variant to open, of so many: the rates of a serial line.
-    pub fn variant(&self, variants: usize) -> usize {
-        self.variant % variants.max(1)
+    /// Of a feed that was never open; `shared`: by writers that come and go.
+    pub fn new(variants: usize, shared: bool) -> Reopen {
+        Reopen {
+            variants: variants.max(1),
+            shared,
+            failures: 0,
+            sound: false,
+            variant: 0,
+        }
+    }
+
+    /// Which variant to open.
+    pub fn variant(&self) -> usize {
+        self.variant
     }
 
     /// It is sound as it is.
     pub fn sound(&mut self) {
         self.sound = true;
-        self.failures = 0;
     }
 
-    /// It ended; the pause before it is opened again.
-    pub fn ended(&mut self, why: FeedEnd) -> Duration {
+    /// It ended after it was open for `lasted`; the pause before it is opened again.
+    pub fn ended(&mut self, why: FeedEnd, lasted: Duration) -> Duration {
         let sound = std::mem::take(&mut self.sound);
+        if sound && (self.shared || lasted >= PAUSE_MAX) {
+            self.failures = 0;
+        }
         match why {
-            FeedEnd::Unreadable if !sound => {
-                // The next one at once: a receiver speaks once a second.
-                self.variant += 1;
-                Duration::ZERO
+            FeedEnd::Closed if sound && self.shared => Duration::ZERO,
+            FeedEnd::Unreadable if !sound && self.variants > 1 => {
+                self.variant = (self.variant + 1) % self.variants;
+                match self.variant {
+                    // None of them is it: the line may be noise.
+                    0 => self.failed(),
+                    _ => Duration::ZERO,
+                }
             }
-            FeedEnd::Closed if sound => Duration::ZERO,
             _ => self.failed(),
         }
     }
@@ -53,37 +73,64 @@ impl Reopen {
         self.failures = self.failures.saturating_add(1);
         pause.min(PAUSE_MAX)
     }
-
-    /// How often it failed in a row.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SHORT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(60);
+
     #[test]
-    fn pauses_double_up_to_a_limit_and_start_over_once_it_was_sound() {
-        let mut reopen = Reopen::default();
+    fn pauses_double_up_to_a_limit_and_start_over_once_it_was_sound_for_a_while() {
+        let mut reopen = Reopen::new(1, false);
         let pauses: Vec<_> = (0..6).map(|_| reopen.failed().as_millis()).collect();
         assert_eq!(pauses, [250, 500, 1_000, 2_000, 2_000, 2_000]);
         reopen.sound();
-        assert_eq!(reopen.ended(FeedEnd::Closed), Duration::ZERO);
-        assert_eq!(reopen.ended(FeedEnd::Closed), PAUSE_MIN);
+        assert_eq!(reopen.ended(FeedEnd::Closed, LONG), PAUSE_MIN);
     }
 
     #[test]
-    fn the_next_variant_is_tried_until_one_is_sound_which_is_kept() {
-        let mut reopen = Reopen::default();
-        reopen.ended(FeedEnd::Unreadable);
-        assert_eq!(reopen.variant(3), 1);
+    fn what_greets_and_hangs_up_at_once_waits_longer_each_time() {
+        let mut reopen = Reopen::new(1, false);
+        let pauses = (0..3).map(|_| {
+            reopen.sound();
+            reopen.ended(FeedEnd::Closed, SHORT).as_millis()
+        });
+        assert_eq!(pauses.collect::<Vec<_>>(), [250, 500, 1_000]);
+    }
+
+    #[test]
+    fn what_writers_share_is_opened_again_at_once_unless_they_wrote_rubbish() {
+        let mut reopen = Reopen::new(1, true);
+        for _ in 0..3 {
+            reopen.sound();
+            assert_eq!(reopen.ended(FeedEnd::Closed, SHORT), Duration::ZERO);
+        }
+        assert_eq!(reopen.ended(FeedEnd::Unreadable, SHORT), PAUSE_MIN);
+        assert_eq!(reopen.ended(FeedEnd::Unreadable, SHORT), 2 * PAUSE_MIN);
+    }
+
+    #[test]
+    fn the_next_variant_is_tried_at_once_until_one_is_sound_which_is_kept() {
+        let mut reopen = Reopen::new(3, false);
+        assert_eq!(reopen.ended(FeedEnd::Unreadable, SHORT), Duration::ZERO);
+        assert_eq!(reopen.variant(), 1);
         reopen.sound();
-        reopen.ended(FeedEnd::Broken);
-        assert_eq!(reopen.variant(3), 1);
-        reopen.ended(FeedEnd::Unreadable);
-        reopen.ended(FeedEnd::Unreadable);
-        assert_eq!(reopen.variant(3), 0);
+        reopen.ended(FeedEnd::Broken, LONG);
+        assert_eq!(reopen.variant(), 1);
+        reopen.ended(FeedEnd::Unreadable, SHORT);
+        assert_eq!(reopen.variant(), 2);
+        // Silence says nothing about the rate.
+        reopen.ended(FeedEnd::Broken, LONG);
+        assert_eq!(reopen.variant(), 2);
+    }
+
+    #[test]
+    fn when_no_variant_is_right_there_is_a_pause_between_rounds() {
+        let mut reopen = Reopen::new(2, false);
+        let pauses = (0..4).map(|_| reopen.ended(FeedEnd::Unreadable, SHORT).as_millis());
+        assert_eq!(pauses.collect::<Vec<_>>(), [0, 250, 0, 500]);
     }
 }

@@ -23,6 +23,8 @@ pub struct Report {
     pub listeners: BTreeMap<String, String>,
     /// The children.
     pub processes: Vec<ProcessReport>,
+    /// What sensors are fed from.
+    pub feeds: Vec<FeedReport>,
     /// The rings.
     pub rings: Vec<RingReport>,
     /// The recordings.
@@ -43,6 +45,25 @@ pub struct CaptureReport {
     pub left_s: Option<f64>,
     /// Why it is not recorded although it was wished.
     pub stopped: Option<String>,
+}
+
+/// One feed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FeedReport {
+    /// The sensor that it feeds.
+    pub sensor: String,
+    /// What kind it is: `serial`, `gpsd`, `exec` or `fifo`.
+    pub input: String,
+    /// `waiting` (to be opened), `open` (nothing sound came yet) or `sound`.
+    pub state: String,
+    /// Seconds for which it has been so.
+    pub since_s: f64,
+    /// The last trouble with it, if there was any.
+    pub why: Option<String>,
+    /// Times that it was opened.
+    pub opened: u64,
+    /// The rate of a serial line that is open, or was last.
+    pub baud: Option<u32>,
 }
 
 /// One child.

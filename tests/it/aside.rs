@@ -36,5 +36,10 @@ pub fn collector() -> (SocketAddr, Traces) {
 
 /// The simulator's broker on a free port.
 pub fn broker() -> broker::Handle {
-    aside(broker::start(broker::Options::default())).unwrap()
+    broker_with(broker::Options::default())
+}
+
+/// The simulator's broker, as told.
+pub fn broker_with(options: broker::Options) -> broker::Handle {
+    aside(broker::start(options)).unwrap()
 }

@@ -2,7 +2,6 @@
 
 /// The first configuration in the section with that heading. Each of `changes` has to be there and is replaced: ports,
 /// paths, programs.
-#[allow(dead_code)] // Until the first way in is documented.
 pub fn of(section: &str, changes: &[(&str, &str)]) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/sensors.md");
     let text = std::fs::read_to_string(path).unwrap();

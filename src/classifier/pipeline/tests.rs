@@ -1,6 +1,8 @@
 //! The stages against real rings and a real table, with an ingest, an uplink and devices played by the test. A killed
 //! classifier is a pipeline dropped after a stage: what it had in private is gone, what it had shared is there.
 
+mod receivers;
+
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -4,9 +4,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::classifier::hygiene::Rejection;
 use crate::classifier::testing::{report, report_at, rule_set, with_digest};
 use crate::classifier::verdict::{Standing, classify};
-use crate::frame::{AlarmKind, FixFields, Phase};
+use crate::frame::{AlarmKind, FixFields, FrameFlags, Phase};
 use crate::table::PAYLOAD_BYTES_MAX;
 
 /// When courses begin, by the clock at reception.
@@ -405,7 +406,7 @@ fn who_was_in_use_stays_so_over_a_restart_if_it_is_heard_in_time() {
     let restored = |first_heard: i64| {
         let mut drive = Drive::new();
         drive.both(0..=10);
-        drive.state.receivers.begin_anew();
+        drive.state.receivers.begin_anew(&[1, 2]);
         drive.write_down();
         // A day later, by a clock that may be another.
         for second in 86_400..=86_410 {
@@ -418,6 +419,20 @@ fn who_was_in_use_stays_so_over_a_restart_if_it_is_heard_in_time() {
     };
     assert_eq!(restored(86_404), []);
     assert_eq!(restored(86_409), [Change::Worse]);
+}
+
+/// The tracker that said so was taken out of the configuration.
+#[test]
+fn what_a_receiver_held_that_is_gone_ends() {
+    let mut drive = Drive::new();
+    let mut cut = at(0);
+    cut.held = AlarmKind::PowerCut.into();
+    drive.come(1, &with_digest(cut));
+    drive.come(2, &at(0));
+    drive.state.receivers.begin_anew(&[2]);
+    assert_eq!(drive.come(2, &at(60)), Standing::Newest);
+    assert_eq!(drive.events.last().unwrap().2, Phase::Clear);
+    assert_eq!(drive.changes, []);
 }
 
 #[test]

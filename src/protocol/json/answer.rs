@@ -1,5 +1,7 @@
 //! Answers, a line each, in the words of the one who asked.
 
+use std::fmt::Display;
+
 use super::value::Id;
 
 /// What the message reports is kept: it can be forgotten.
@@ -13,7 +15,7 @@ pub(super) fn again(id: &Id) -> Vec<u8> {
 }
 
 /// It cannot be read, and never will be.
-pub(super) fn refused(id: &Id, reason: &str) -> Vec<u8> {
+pub(super) fn refused(id: &impl Display, reason: &str) -> Vec<u8> {
     let reason = serde_json::Value::from(reason);
     format!("{{\"refused\":{id},\"reason\":{reason}}}\n").into_bytes()
 }

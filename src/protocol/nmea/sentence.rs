@@ -14,6 +14,9 @@ pub(super) const COMMENT: &[u8] = b"#";
 /// Starts a tracker's report in the form of a sentence without a dollar.
 const BARE: &[u8] = b"QZE,";
 
+/// How an object of gpsd begins, which sends some of its own before and between the sentences that it passes on.
+const GPSD: &[u8] = b"{\"class\":\"";
+
 /// What a line is.
 pub(super) enum Line<'a> {
     /// A sentence of `$`.
@@ -55,6 +58,9 @@ impl<'a> Line<'a> {
         let line = after_tag_block(line.trim_ascii());
         if line.starts_with(COMMENT) {
             return Ok(Line::Other("comment"));
+        }
+        if line.starts_with(GPSD) {
+            return Ok(Line::Other("gpsd"));
         }
         if line.starts_with(BARE) {
             return Ok(Line::Sentence(Sentence::cut(&[], line)));

@@ -1,4 +1,4 @@
-//! The head of a request: its method, its query, and how long its body is.
+//! The head of a request: its method, its query, and where its body ends.
 
 use httparse::{EMPTY_HEADER, Status, parse_headers};
 
@@ -14,8 +14,8 @@ const FIELDS_MAX: usize = 48;
 const METHODS: &[(&[u8], Method)] = &[
     (b"GET ", Method::Get),
     (b"POST ", Method::Post),
+    (b"PUT ", Method::Put),
     (b"HEAD ", Method::Other),
-    (b"PUT ", Method::Other),
     (b"DELETE ", Method::Other),
     (b"OPTIONS ", Method::Other),
     (b"PATCH ", Method::Other),
@@ -25,9 +25,10 @@ const METHODS: &[(&[u8], Method)] = &[
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(in crate::protocol) enum Method {
     Get,
     Post,
+    Put,
     Other,
 }
 
@@ -45,20 +46,22 @@ pub(super) enum Body {
 }
 
 /// A head, read.
-pub(super) struct Head<'a> {
-    pub(super) method: Method,
+pub(in crate::protocol) struct Head<'a> {
+    pub(in crate::protocol) method: Method,
     target: &'a [u8],
     /// Bytes up to the body.
     pub(super) len: usize,
     pub(super) body: Body,
+    /// The client waits with the body until it is told to go on.
+    pub(super) expects: bool,
     /// The connection is for further requests.
     pub(super) keeps: bool,
     /// HTTP/1.0, where that has to be said.
     pub(super) is_old: bool,
     /// The body is JSON.
-    pub(super) json: bool,
+    pub(in crate::protocol) json: bool,
     /// The body is compressed.
-    pub(super) packed: bool,
+    pub(in crate::protocol) packed: bool,
 }
 
 /// What unread bytes begin with.
@@ -122,6 +125,7 @@ fn head(method: Method, bytes: &[u8]) -> Result<Option<Head<'_>>, Reject> {
         target,
         len: line_end + 1 + len,
         body: Body::Bytes(0),
+        expects: false,
         keeps: !is_old,
         is_old,
         json: false,
@@ -140,10 +144,15 @@ fn head(method: Method, bytes: &[u8]) -> Result<Option<Head<'_>>, Reject> {
                 _ => stated,
             });
         } else if is("transfer-encoding") {
-            coding = Some(match value.to_ascii_lowercase().as_slice() {
-                b"chunked" => Body::Chunked,
-                _ => Body::Encoded,
+            let chunked = coding.is_none() && value.eq_ignore_ascii_case(b"chunked");
+            coding = Some(if chunked {
+                Body::Chunked
+            } else {
+                Body::Encoded
             });
+        } else if is("expect") {
+            // HTTP/1.0 has no interim answers (RFC 9110, 10.1.1).
+            head.expects = !is_old && value.eq_ignore_ascii_case(b"100-continue");
         } else if is("connection") {
             head.connection(value);
         } else if is("content-type") {
@@ -154,10 +163,12 @@ fn head(method: Method, bytes: &[u8]) -> Result<Option<Head<'_>>, Reject> {
             head.packed = !value.is_empty() && !value.eq_ignore_ascii_case(b"identity");
         }
     }
-    head.body = coding.or(length).unwrap_or(Body::Bytes(0));
-    // Behind such a body nothing can be trusted to be a request.
-    head.keeps &=
-        matches!(head.body, Body::Bytes(stated) if stated <= super::BODY_BYTES_MAX as u64);
+    head.body = match (coding, length) {
+        // Two readers of the same bytes could see different requests (RFC 9112, 6.1).
+        (Some(_), Some(_)) => Body::Unclear,
+        (Some(_), None) if is_old => Body::Unclear,
+        (coding, length) => coding.or(length).unwrap_or(Body::Bytes(0)),
+    };
     Ok(Some(head))
 }
 
@@ -197,7 +208,7 @@ impl<'a> Head<'a> {
     }
 
     /// The query of the target, if it has one.
-    pub(super) fn query(&self) -> Option<&'a [u8]> {
+    pub(in crate::protocol) fn query(&self) -> Option<&'a [u8]> {
         let target = self.target.split(|&byte| byte == b'#').next()?;
         let mark = target.iter().position(|&byte| byte == b'?')?;
         let query = &target[mark + 1..];
