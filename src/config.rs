@@ -15,6 +15,7 @@ pub mod x509;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use port::Address;
 pub use settings::{
     Ack, CaptureSettings, ClientCertificates, DispatcherSettings, Fence, Identity, Input, JumpRule,
     Listening, Node, ObserverSettings, OverspeedRule, Program, Rules, SensorSettings, Tls,

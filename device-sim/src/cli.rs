@@ -26,6 +26,7 @@ use crate::roads::{Roads, RoadsError};
 use crate::scenario::{CONFIG_FILE, ROADS_FILE, Scenario};
 use crate::schedule::Pace;
 use crate::sink;
+use crate::tls::{Trust, TrustError};
 use crate::town;
 
 /// Exit status of a run that is not as it should be.
@@ -129,6 +130,12 @@ struct FleetArgs {
     /// Where the devices connect to
     #[arg(long, value_name = "ADDR", required_unless_present = "wait_targets")]
     target: Option<String>,
+    /// Connect over TLS, and trust who is signed by an authority in this file (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls: Option<PathBuf>,
+    /// The name or address that the server's certificate must have; the target's without it
+    #[arg(long, value_name = "NAME", requires = "tls")]
+    tls_name: Option<String>,
     /// Where those that speak over UDP send to
     #[arg(long, value_name = "ADDR")]
     udp_target: Option<String>,
@@ -202,6 +209,10 @@ struct Targets {
 enum CliError {
     #[error(transparent)]
     Roads(#[from] RoadsError),
+    #[error("cannot use authorities {0:?}: {1}")]
+    Trust(PathBuf, #[source] TrustError),
+    #[error("cannot read authorities {0:?}: {1}")]
+    Authorities(PathBuf, #[source] io::Error),
     #[error(transparent)]
     Fleet(#[from] FleetError),
     #[error(transparent)]
@@ -365,6 +376,7 @@ fn prepare(args: &FleetArgs) -> Result<(Options, Roads), CliError> {
         length: args.length,
         protocols: args.protocols.0.clone(),
         target: Target { tcp: target, udp },
+        trust: trust(args, target)?,
         stream: args.stream.clone(),
         mqtt: args.mqtt.clone(),
         topic: topic(&args.site, &args.node),
@@ -375,6 +387,26 @@ fn prepare(args: &FleetArgs) -> Result<(Options, Roads), CliError> {
         ..Options::new(args.seed, args.devices, target)
     };
     Ok((options, roads))
+}
+
+/// Whom the devices trust, if they use TLS.
+fn trust(args: &FleetArgs, target: SocketAddr) -> Result<Option<Trust>, CliError> {
+    let Some(file) = &args.tls else {
+        return Ok(None);
+    };
+    let host = args
+        .target
+        .as_deref()
+        .and_then(|target| target.rsplit_once(':'));
+    let host = host.map(|(host, _)| host.trim_matches(['[', ']']).to_owned());
+    let name = args.tls_name.clone().or(host);
+    let name = name.unwrap_or_else(|| target.ip().to_string());
+    let authorities =
+        std::fs::read(file).map_err(|cause| CliError::Authorities(file.clone(), cause))?;
+    let trust = Trust::new(&authorities, &name);
+    trust
+        .map(Some)
+        .map_err(|cause| CliError::Trust(file.clone(), cause))
 }
 
 /// Points a run at what was told on standard input.

@@ -25,6 +25,7 @@ use crate::scenario::{COURSE_KINDS, KINDS, SHOW_S, Scenario};
 use crate::schedule::{Pace, Schedule};
 use crate::sink::Traces;
 use crate::subscriber::{self, Seen};
+use crate::tls::Trust;
 
 /// Most devices of a fleet.
 pub const DEVICES_MAX: u32 = 1_000_000;
@@ -58,6 +59,8 @@ pub struct Options {
     pub protocols: Vec<Protocol>,
     /// Where they connect to.
     pub target: Target,
+    /// Whom connections trust; `None`: they use no TLS.
+    pub trust: Option<Trust>,
     /// The live stream, such as `ws://127.0.0.1:8080/v1/stream`.
     pub stream: Option<String>,
     /// The broker, such as `mqtt://127.0.0.1:1883`.
@@ -92,6 +95,7 @@ impl Options {
                 tcp: target,
                 udp: None,
             },
+            trust: None,
             stream: None,
             mqtt: None,
             topic: "ringway/v1/+/+/alarm/#".into(),
@@ -240,6 +244,7 @@ pub(crate) struct Shared {
     pub schedule: Schedule,
     pub ledger: Ledger,
     pub target: Target,
+    pub trust: Option<Trust>,
     pub answer_timeout_ms: u64,
     pub connecting: Semaphore,
     epoch: Instant,
@@ -299,6 +304,7 @@ impl Fleet {
             ),
             ledger,
             target: options.target,
+            trust: options.trust,
             answer_timeout_ms: options.answer_timeout.as_millis() as u64,
             connecting: Semaphore::new(CONNECTING_MAX),
             epoch: Instant::now(),

@@ -4,8 +4,9 @@
 //! of the [`crew`] sends its [`report`]s by the [`schedule`] in its [`dialect`]: [`jt808`], [`teltonika`], [`gt06`],
 //! [`h02`], [`osmand`] or [`nmea`]. The [`fleet`] runs them all. The [`ledger`] notes what was sent and answered and
 //! what the [`subscriber`]s saw; [`truth`] says which alarms that means, and the [`checker`] judges. Beside them stand
-//! a [`broker`] that can misbehave, a [`crowd`] of connections that are no good devices, a [`sink`] for traces and the
-//! [`replay`] of recorded logs. Nothing here is shared with the runtime: neither encoders nor geometry nor rules.
+//! a [`broker`] that can misbehave, a [`crowd`] of connections that are no good devices, [`tls`] for those that are, a
+//! [`sink`] for traces and the [`replay`] of recorded logs. Nothing here is shared with the runtime: neither encoders nor
+//! geometry nor rules.
 
 pub mod alarm;
 pub mod broker;
@@ -37,6 +38,7 @@ pub mod schedule;
 pub mod sink;
 pub mod subscriber;
 pub mod teltonika;
+pub mod tls;
 pub mod town;
 pub mod truth;
 mod unit;

@@ -19,6 +19,7 @@ use crate::crew::{Carrier, Target};
 use crate::device::HangUp;
 use crate::fleet::Shared;
 use crate::teltonika;
+use crate::tls::{self, Trust};
 use crate::unit::Unit;
 
 /// A connection that takes longer to come about is given up.
@@ -59,7 +60,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, index: u32, after: Duration) {
     loop {
         let connected = {
             let _permit = shared.connecting.acquire().await;
-            timeout(CONNECT, Wire::connect(carrier, shared.target)).await
+            let trust = shared.trust.as_ref();
+            timeout(CONNECT, Wire::connect(carrier, shared.target, trust)).await
         };
         if let Ok(Ok(wire)) = connected {
             let mut link = Link {
@@ -79,16 +81,20 @@ pub(crate) async fn serve(shared: Arc<Shared>, index: u32, after: Duration) {
 /// What a device is connected by.
 enum Wire {
     Stream(TcpStream),
+    Tls(Box<tls::Stream>),
     Datagrams(UdpSocket),
 }
 
 impl Wire {
-    async fn connect(carrier: Carrier, target: Target) -> io::Result<Wire> {
+    async fn connect(carrier: Carrier, target: Target, trust: Option<&Trust>) -> io::Result<Wire> {
         match (carrier, target.udp) {
             (Carrier::Tcp, _) => {
                 let stream = TcpStream::connect(target.tcp).await?;
                 stream.set_nodelay(true)?;
-                Ok(Wire::Stream(stream))
+                Ok(match trust {
+                    Some(trust) => Wire::Tls(Box::new(tls::Stream::connect(stream, trust).await?)),
+                    None => Wire::Stream(stream),
+                })
             }
             (Carrier::Udp, Some(target)) => {
                 let any: IpAddr = match target {
@@ -105,13 +111,14 @@ impl Wire {
 
     /// Whether a message may be cut in two.
     fn cuts(&self) -> bool {
-        matches!(self, Wire::Stream(_))
+        matches!(self, Wire::Stream(_) | Wire::Tls(_))
     }
 
     /// Writes what it can take at once.
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Wire::Stream(stream) => stream.try_write(bytes),
+            Wire::Tls(stream) => stream.try_write(bytes),
             Wire::Datagrams(socket) => socket.try_send(&bytes[..teltonika::datagram_bytes(bytes)]),
         }
     }
@@ -119,6 +126,7 @@ impl Wire {
     fn poll_read(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Wire::Stream(stream) => Pin::new(stream).poll_read(cx, to),
+            Wire::Tls(stream) => stream.poll_read(cx, to),
             Wire::Datagrams(socket) => socket.poll_recv(cx, to),
         }
     }
@@ -126,6 +134,7 @@ impl Wire {
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Wire::Stream(stream) => stream.poll_write_ready(cx),
+            Wire::Tls(stream) => stream.poll_write_ready(cx),
             Wire::Datagrams(socket) => socket.poll_send_ready(cx),
         }
     }

@@ -196,7 +196,9 @@ impl Connection {
 
     /// Where the device is, as far as the kernel still knows.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.socket.peer_addr().ok()
+        let address = self.socket.peer_addr().ok()?;
+        // An IPv4 address is shown as one, whatever the socket listens on.
+        Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
 
     /// The device will send no more.

@@ -179,7 +179,7 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                 _ => Envelope::Bare,
             };
             let epoll = epoll()?;
-            let tls = listening.tls;
+            let tls = listening.tls.clone();
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
             let listener = TcpListener::from(input.ok_or(NO_INPUT)?);
             Tcp::new(

@@ -505,9 +505,11 @@ impl Tcp {
         if let Some(tls) = &mut self.connections.tls
             && let Some(days) = tls.remind(now_s)
         {
-            tracing::warn!(
-                "the certificate ends in {days} days: renew it, then send the supervisor HUP"
-            );
+            let what = "renew it, then send the supervisor HUP";
+            match days {
+                0 => tracing::warn!("the certificate has expired or does so within a day: {what}"),
+                days => tracing::warn!("the certificate ends in {days} days: {what}"),
+            }
         }
         self.rounds.report(now_ns, self.connections.open());
     }

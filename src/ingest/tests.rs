@@ -2,6 +2,7 @@
 
 mod order;
 mod rubbish;
+mod tls;
 mod udp;
 
 use std::io::{ErrorKind, Read, Write};
@@ -18,7 +19,7 @@ use crate::config::{Ack, Input, Listening, Node, SensorSettings};
 use crate::frame::{Frame, FrameFlags};
 use crate::protocol::Protocol;
 use crate::ring::{Consumer, Geometry, Outcome, RingOwner};
-use crate::role::{FromChild, ToChild};
+use crate::role::{FromChild, Handed, ToChild};
 use crate::stats::{self, IngestMetric, Metric, Stats};
 use crate::sys::control::Channel;
 
@@ -93,6 +94,10 @@ impl Site {
     }
 
     fn start(&self, settings: SensorSettings) -> Running {
+        self.start_with(settings, Vec::new())
+    }
+
+    fn start_with(&self, settings: SensorSettings, handed: Vec<Handed>) -> Running {
         let (control, theirs) = Channel::pair().unwrap();
         let stats = Stats::<IngestMetric>::attach(self.page.as_fd(), "fleet", 0).unwrap();
         let setup = Setup {
@@ -103,7 +108,7 @@ impl Site {
             tally: Tally::new(stats, settings.protocol),
             settings,
             input: Some(self.input.try_clone().unwrap()),
-            handed: Vec::new(),
+            handed,
             ring: self.owner.producer_fds().unwrap(),
             identity: self.owner.identity(),
             control: theirs,
@@ -217,7 +222,7 @@ fn report(serial: u16) -> Vec<u8> {
 }
 
 /// Reads one answer and returns the serial that it answers.
-fn answered(stream: &mut TcpStream) -> u16 {
+fn answered(stream: &mut impl Read) -> u16 {
     let mut wire = Vec::new();
     while wire.len() < 2 || wire.last() != Some(&0x7e) {
         let mut byte = [0];

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod aside;
+mod authority;
 mod browser;
 mod bytes;
 mod delivery;
@@ -19,6 +20,7 @@ mod fail_points;
 mod fuzz_corpus;
 mod http;
 mod json;
+mod listening;
 mod mailbox;
 mod mosquitto;
 mod node;
@@ -34,6 +36,7 @@ mod rubbish;
 mod stream;
 mod supervision;
 mod terminal;
+mod tls;
 mod tracing;
 mod udp;
 mod uplink;

@@ -47,7 +47,10 @@ impl Failure {
             ) => Failure::Certificate,
             Error::PeerIncompatible(_) => Failure::Incompatible,
             Error::InvalidCertificate(wrong) => match wrong {
-                CertificateError::UnknownIssuer => Failure::UnknownAuthority,
+                // An authority that was made anew under its old name is another one: its name fits, its key does not.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    Failure::UnknownAuthority
+                }
                 CertificateError::Expired
                 | CertificateError::ExpiredContext { .. }
                 | CertificateError::NotValidYet

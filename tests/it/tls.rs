@@ -1,0 +1,362 @@
+//! A sensor with TLS, with all processes: a fleet, OpenSSL as somebody else's client, and certificates that change.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use device_sim::fleet::{Options, run};
+use device_sim::jt808::{self, Answer, Edition, HEARTBEAT, Reader};
+use device_sim::roads::Roads;
+use device_sim::schedule::Pace;
+use device_sim::tls::Trust;
+use device_sim::town;
+use nix::sys::signal::Signal;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tempfile::TempDir;
+
+use crate::aside::block_on;
+use crate::authority::{Authority, HOST, Pair, write_secret};
+use crate::example;
+use crate::node::{DEADLINE, Node, wait_for};
+
+const OPENSSL: &str = "/usr/bin/openssl";
+const DEVICES: u32 = 200;
+const LENGTH: Duration = Duration::from_secs(4);
+
+/// The example of docs/sensors.md with files of a test.
+struct Site {
+    node: Node,
+    folder: TempDir,
+    server: Authority,
+    fleet: Authority,
+}
+
+fn config(folder: &Path) -> String {
+    let ports = "\n[dispatcher]\nlisten = \"127.0.0.1:0\"\n[observer]\nlisten = \"127.0.0.1:0\"\n";
+    let file = |name: &str| folder.join(name).display().to_string();
+    example::of(
+        "TLS",
+        &[
+            ("[::]:6809", "127.0.0.1:0"),
+            ("/etc/ringway/tls/chain.pem", &file("chain.pem")),
+            ("/etc/ringway/tls/key.pem", &file("key.pem")),
+            ("/etc/ringway/tls/fleet.pem", &file("fleet.pem")),
+        ],
+    ) + ports
+}
+
+impl Site {
+    /// A node that asks clients for certificates as `client` says.
+    fn start(client: &str) -> Site {
+        let folder = tempfile::tempdir().unwrap();
+        let (server, fleet) = (Authority::new("server"), Authority::new("fleet"));
+        server.server(2090).write(folder.path());
+        std::fs::write(folder.path().join("fleet.pem"), &fleet.pem).unwrap();
+        std::fs::write(folder.path().join("server.pem"), &server.pem).unwrap();
+        let config = config(folder.path());
+        let config = config.replace("client = \"optional\"", &format!("client = {client:?}"));
+        Site {
+            node: Node::start(&config),
+            folder,
+            server,
+            fleet,
+        }
+    }
+
+    fn address(&self) -> String {
+        self.node.address("sensor:secured")
+    }
+
+    fn figure(&self, name: &str, at_least: f64) {
+        self.node.await_figure("secured", name, at_least);
+    }
+}
+
+type Device = StreamOwned<ClientConnection, TcpStream>;
+
+fn connect(address: &str, trusts: &Authority) -> Device {
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(trusts.pem.as_bytes()).unwrap();
+    roots.add(authority).unwrap();
+    let config =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    let name = ServerName::try_from(HOST).unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    StreamOwned::new(session, stream)
+}
+
+fn heartbeat(serial: u16) -> Vec<u8> {
+    let terminal = jt808::Terminal {
+        edition: Edition::Y2013,
+        phone: 13_900_000_009,
+    };
+    let mut bytes = Vec::new();
+    terminal.message(&mut bytes, HEARTBEAT, serial, &[]);
+    bytes
+}
+
+/// Whether these bytes answer the message with this serial number.
+fn answers(bytes: &[u8], expected: u16) -> bool {
+    let mut found = false;
+    let read = Reader::default().read(bytes, |answer| {
+        found |= matches!(answer, Answer::General { serial, result: 0, .. } if serial == expected);
+    });
+    read.expect("answers are well formed");
+    found
+}
+
+fn try_beat(device: &mut Device, serial: u16) -> std::io::Result<()> {
+    device.write_all(&heartbeat(serial))?;
+    let mut heard = Vec::new();
+    while !answers(&heard, serial) {
+        let mut bytes = [0; 100];
+        let count = device.read(&mut bytes)?;
+        assert!(count > 0, "closed before message {serial} was answered");
+        heard.extend_from_slice(&bytes[..count]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_fleet_over_tls_is_answered_whatever_happens_to_its_ingest() {
+    let seed = 47;
+    eprintln!("seed {seed}");
+    let site = Site::start("optional");
+    let options = Options {
+        pace: Pace::Clock {
+            rate: 2.0,
+            speed: 1.0,
+        },
+        length: Some(LENGTH),
+        grace: DEADLINE,
+        trust: Some(Trust::new(site.server.pem.as_bytes(), HOST).unwrap()),
+        ..Options::new(seed, DEVICES, site.address().parse().unwrap())
+    };
+    let roads = Roads::new(town::generate(seed)).unwrap();
+    let check = std::thread::scope(|scope| {
+        let killer = scope.spawn(|| {
+            site.figure("ringway_tls_handshakes_total", f64::from(DEVICES));
+            assert!(site.node.signal("ingest", Signal::SIGKILL));
+        });
+        let check = block_on(run(roads, options, std::future::pending()));
+        killer.join().unwrap();
+        check.unwrap()
+    });
+    let summary = &check.summary;
+    assert!(summary.frames_sent >= u64::from(DEVICES), "{check:#?}");
+    assert_eq!(summary.frames_answered, summary.frames_sent, "{check:#?}");
+    assert_eq!(check.refused, 0, "{check:#?}");
+    // All came twice: the second time to an ingest that was handed the certificates again.
+    site.figure("ringway_tls_handshakes_total", f64::from(2 * DEVICES));
+}
+
+/// OpenSSL's client with these arguments: what it got until it left, and whether it was content.
+fn openssl(site: &Site, arguments: &[&str], says: &[u8]) -> (Vec<u8>, bool) {
+    let mut client = Command::new(OPENSSL)
+        .args([
+            "s_client",
+            "-connect",
+            &site.address(),
+            "-servername",
+            HOST,
+            "-verify_return_error",
+        ])
+        .args(["-CAfile", "server.pem"])
+        .args(arguments)
+        .current_dir(site.folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = client.stdin.take().unwrap();
+    let mut output = client.stdout.take().unwrap();
+    // It may be gone already.
+    let _ = input.write_all(says);
+    let (tell, told) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = output.read(&mut bytes) {
+            let _ = tell.send(bytes[..count].to_vec());
+        }
+    });
+    let mut heard = Vec::new();
+    while let Ok(bytes) = told.recv_timeout(DEADLINE) {
+        heard.extend(bytes);
+        if heard.ends_with(&[0x7e]) {
+            break;
+        }
+    }
+    drop(input);
+    let ended = wait_for("openssl to end", || client.try_wait().unwrap());
+    reader.join().unwrap();
+    (heard, ended.success())
+}
+
+/// Whether OpenSSL's program is there; if not, that is said.
+fn has_openssl(test: &str) -> bool {
+    let there = Path::new(OPENSSL).exists();
+    if !there {
+        // Written past the test runner, which keeps the words of a test that passes.
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: 1 test, {test}: {OPENSSL} is not installed"
+        );
+    }
+    there
+}
+
+#[test]
+fn openssl_is_served_by_both_versions_and_turned_away_without_a_certificate() {
+    if !has_openssl("openssl_is_served_by_both_versions_and_turned_away_without_a_certificate") {
+        return;
+    }
+    let site = Site::start("required");
+    let device = site.fleet.client("13900000009");
+    std::fs::write(site.folder.path().join("device.pem"), &device.certificate).unwrap();
+    write_secret(&site.folder.path().join("device-key.pem"), &device.key);
+    let shown = ["-cert", "device.pem", "-key", "device-key.pem", "-quiet"];
+    for (version, serial) in [("-tls1_2", 5), ("-tls1_3", 6)] {
+        let arguments = [&shown[..], &[version]].concat();
+        let (heard, _) = openssl(&site, &arguments, &heartbeat(serial));
+        assert!(answers(&heard, serial), "{version}: {heard:02x?}");
+        let (heard, content) = openssl(&site, &["-quiet", version], &heartbeat(serial));
+        assert!(heard.is_empty() && !content, "{version}: {heard:02x?}");
+    }
+    site.figure("ringway_tls_failures_total{reason=\"no_certificate\"}", 2.0);
+    // Too old, and never spoken here.
+    let arguments = [&shown[..], &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"]].concat();
+    let (heard, content) = openssl(&site, &arguments, &heartbeat(7));
+    assert!(heard.is_empty() && !content, "{heard:02x?}");
+    site.figure("ringway_tls_failures_total{reason=\"incompatible\"}", 1.0);
+}
+
+#[test]
+fn a_client_that_wants_to_begin_anew_is_refused_and_hurts_nobody() {
+    if !has_openssl("a_client_that_wants_to_begin_anew_is_refused_and_hurts_nobody") {
+        return;
+    }
+    let site = Site::start("optional");
+    let mut device = connect(&site.address(), &site.server);
+    try_beat(&mut device, 1).unwrap();
+    // Its command for a renegotiation, which TLS 1.3 does not have any more.
+    let (heard, _) = openssl(&site, &["-tls1_2"], b"R\n");
+    let heard = String::from_utf8_lossy(&heard).into_owned();
+    assert!(heard.contains("RENEGOTIATING"), "{heard}");
+    assert_eq!(heard.matches("BEGIN CERTIFICATE").count(), 1, "{heard}");
+    try_beat(&mut device, 2).unwrap();
+}
+
+#[test]
+fn certificates_change_while_devices_stay() {
+    let site = Site::start("optional");
+    let expires = "ringway_tls_certificate_expires_timestamp_seconds";
+    // Seconds from 1970 to 2090 and 2091: 120 and 121 years with 30 leap days.
+    let years = |years: u32| f64::from(365 * years + 30) * 86_400.0;
+    assert_eq!(site.node.figure("secured", expires), years(120));
+    let mut old = connect(&site.address(), &site.server);
+    try_beat(&mut old, 1).unwrap();
+
+    let next = Authority::new("next");
+    next.server(2091).write(site.folder.path());
+    site.node.signal_supervisor(Signal::SIGHUP);
+    site.figure(expires, years(121));
+    try_beat(&mut connect(&site.address(), &next), 2).unwrap();
+    try_beat(&mut old, 3).unwrap();
+
+    // A key of another pair is refused, and stays out when the ingest is started again, too.
+    write_secret(&site.folder.path().join("key.pem"), &next.server(2091).key);
+    site.node.signal_supervisor(Signal::SIGHUP);
+    wait_for("the refusal", || {
+        let log = site.node.log();
+        let refused = log.contains("goes on with its old certificates");
+        (refused && log.contains("the key does not belong to the certificate")).then_some(())
+    });
+    try_beat(&mut old, 4).unwrap();
+    let before = site.node.process("ingest").unwrap().pid;
+    assert!(site.node.signal("ingest", Signal::SIGKILL));
+    wait_for("the next ingest", || {
+        let now = site.node.process("ingest")?;
+        (now.pid.is_some() && now.pid != before && now.state == "ready").then_some(())
+    });
+    try_beat(&mut connect(&site.address(), &next), 5).unwrap();
+}
+
+#[test]
+fn an_end_that_is_near_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, fleet) = (Authority::new("server"), Authority::new("fleet"));
+    server.server(2002).write(folder.path());
+    std::fs::write(folder.path().join("fleet.pem"), &fleet.pem).unwrap();
+    let node = Node::start(&config(folder.path()));
+    wait_for("the warning", || {
+        node.log().contains("has expired").then_some(())
+    });
+}
+
+/// What `ringway check` says to the example with these files.
+fn wrong(server: &Pair, key: &Pair, mode: u32, change: (&str, &str)) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = Authority::new("fleet");
+    let (_, key_path) = server.write(folder.path());
+    write_secret(&key_path, &key.key);
+    std::fs::set_permissions(&key_path, PermissionsExt::from_mode(mode)).unwrap();
+    std::fs::write(folder.path().join("fleet.pem"), &fleet.pem).unwrap();
+    let config = config(folder.path()).replace(change.0, change.1);
+    let node = Node::prepare(&config);
+    let check = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        .args(["check", "--config"])
+        .arg(node.config_path())
+        .output()
+        .unwrap();
+    assert_eq!(check.status.code(), Some(78));
+    String::from_utf8_lossy(&check.stderr).into_owned()
+}
+
+#[test]
+fn wrong_files_are_found_before_anything_is_started() {
+    let server = Authority::new("server");
+    let (one, other) = (server.server(2090), server.server(2090));
+    let none = ("", "");
+    let said = wrong(&one, &other, 0o600, none);
+    assert!(
+        said.contains("the key does not belong to the certificate"),
+        "{said}"
+    );
+    let said = wrong(&one, &one, 0o644, none);
+    assert!(said.contains("can be read by everybody"), "{said}");
+    let said = wrong(&one, &one, 0o600, ("key.pem", "fleet.pem"));
+    assert!(said.contains("fleet.pem"), "{said}");
+    let said = wrong(&one, &one, 0o600, ("chain.pem", "chain2.pem"));
+    assert!(said.contains("cannot read file"), "{said}");
+    let said = wrong(
+        &one,
+        &one,
+        0o600,
+        ("client = ", "identity = \"common_name\"\nclient = "),
+    );
+    assert!(said.contains("leave client at \"required\""), "{said}");
+    let said = wrong(&one, &one, 0o600, ("input = \"tcp\"", "input = \"udp\""));
+    assert!(
+        said.contains("tls has no meaning for input = \"udp\""),
+        "{said}"
+    );
+    let garbage = Pair {
+        certificate: "no certificate".to_owned(),
+        key: one.key.clone(),
+    };
+    let said = wrong(&garbage, &one, 0o600, none);
+    assert!(said.contains("no certificate in PEM form"), "{said}");
+}
