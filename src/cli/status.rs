@@ -153,6 +153,23 @@ fn show(report: &Report, out: &mut impl Write, colour: bool) -> io::Result<()> {
             feed.why.as_deref().unwrap_or("-"),
         )?;
     }
+    if !report.programs.is_empty() {
+        writeln!(
+            out,
+            "\nprogram of               state      pid      restarts  last exit"
+        )?;
+    }
+    for program in &report.programs {
+        writeln!(
+            out,
+            "{:<24} {:<9}  {:<8} {:<9} {}",
+            program.sensor,
+            program.state,
+            program.pid.map_or("-".into(), |pid| pid.to_string()),
+            program.restarts,
+            program.last_exit.as_deref().unwrap_or("-"),
+        )?;
+    }
     writeln!(
         out,
         "\nring                     waiting of slots   frames so far"
