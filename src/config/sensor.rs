@@ -160,6 +160,7 @@ fn input(
                 None => "127.0.0.1:2947".into(),
             },
             receiver: s.receiver.as_ref().map(|name| name.get_ref().clone()),
+            sentences: s.protocol == Protocol::Nmea,
         },
         Exec => Input::Exec(program(source, s, missing)?),
         Fifo => Input::Fifo {

@@ -189,6 +189,8 @@ pub enum Input {
         connect: String,
         /// The receiver, as gpsd names it; none: all of them.
         receiver: Option<String>,
+        /// Whether the receivers' sentences are wanted, and not gpsd's reports.
+        sentences: bool,
     },
     /// A program writes to its standard output.
     Exec(Program),
