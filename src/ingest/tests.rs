@@ -1,5 +1,6 @@
 //! The ingest with real sockets, a real ring and a classifier that is this test.
 
+mod captured;
 mod order;
 mod rubbish;
 mod tls;

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
 use super::Found;
-use crate::capture::{Account, Header, Item, Playback, Played, Reader, Remark};
+use crate::capture::{Account, Header, Item, Playback, Played, Reader, Remark, What};
 use crate::ingest::tally::Tally;
 use crate::protocol::Protocol;
 
@@ -88,7 +88,7 @@ impl Captured {
             Item::Record(record) => {
                 let time_ms = (record.at.monotonic_ns / 1_000_000) as i64;
                 self.begin_ms.get_or_insert(time_ms);
-                if let Some(tally) = tally {
+                if let (Some(tally), What::Bytes { .. }) = (tally, record.what) {
                     tally.bytes(record.data.len());
                 }
             }
