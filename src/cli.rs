@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::role::exit;
+use crate::supervisor::launcher::Launch;
 
 /// Where the configuration is looked for.
 const CONFIG_PATH: &str = "/etc/ringway/ringway.toml";
@@ -85,6 +86,9 @@ pub enum Verb {
     /// Be a child of a running node (not for people)
     #[command(hide = true)]
     Role,
+    /// Become the program of a sensor (not for people)
+    #[command(hide = true)]
+    Launch(Launch),
 }
 
 /// Reads the command line.
@@ -132,5 +136,6 @@ pub fn carry_out(verb: Verb) -> i32 {
             exit::OK
         }
         Verb::Role => crate::supervisor::child_main(),
+        Verb::Launch(launch) => launch.run(),
     }
 }

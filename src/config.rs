@@ -6,6 +6,7 @@ pub mod certificates;
 mod check;
 mod document;
 mod port;
+mod program;
 mod sensor;
 mod settings;
 mod tls;

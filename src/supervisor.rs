@@ -6,6 +6,7 @@ mod certificates;
 mod child;
 pub mod control;
 mod feed;
+pub mod launcher;
 mod listener;
 mod node;
 mod plan;
@@ -151,12 +152,14 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
         }
     }
     node.drain_began();
-    // Nothing is opened any more; what is open stays so until the ingests are done with it.
-    feeds.iter_mut().for_each(FeedKeeper::stop);
     node.beat();
     let left = tokio::select! {
-        left = drain(&node, &mut children, &mut news) => left,
+        left = async {
+            stop_feeds(&node, &mut children, &mut feeds, &mut news, began).await;
+            drain(&node, &mut children, &mut news).await
+        } => left,
         _ = signals.stop() => {
+            feeds.iter_mut().for_each(FeedKeeper::kill);
             // Told to drain as well, so that nobody is started again.
             children.iter_mut().for_each(|child| {
                 child.drain();
@@ -271,6 +274,38 @@ fn hand_on(node: &Node, children: &mut [Child], number: u32) {
     match ring.purpose {
         Purpose::Sensor => consumer.for_each(|child| child.hand(Part::Ring(number))),
         Purpose::Track | Purpose::Alarm | Purpose::Trace => consumer.for_each(Child::kill),
+    }
+}
+
+/// Opens nothing any more; what is open stays so until the ingests are done with it. Programs are asked to end, and the
+/// ingests read on until they have, within [`feed::STOP_WAIT`].
+async fn stop_feeds(
+    node: &Rc<Node>,
+    children: &mut [Child],
+    feeds: &mut [FeedKeeper],
+    news: &mut mpsc::Receiver<News>,
+    began: Instant,
+) {
+    let programs: Vec<_> = feeds.iter_mut().filter_map(FeedKeeper::stop).collect();
+    let ended = async {
+        for program in programs {
+            // One that failed has ended, too.
+            let _ = program.await;
+        }
+    };
+    let ended = timeout(feed::STOP_WAIT, ended);
+    tokio::pin!(ended);
+    loop {
+        tokio::select! {
+            ended = &mut ended => {
+                if ended.is_err() {
+                    warn!("a program's last words could not be read in time");
+                    feeds.iter_mut().for_each(FeedKeeper::kill);
+                }
+                return;
+            }
+            Some(what) = news.recv() => hear(node, children, feeds, what, began),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ mod good;
 
 use serde::{Deserialize, Serialize};
 
-use crate::frame::{Alarms, DEVICE_RULE, Frame};
+use crate::frame::{AlarmKind, Alarms, DEVICE_RULE, Frame};
 
 use super::alarm::Alarming;
 use super::hygiene;
@@ -106,8 +106,8 @@ impl Receivers {
         Alarms(others.fold(0, |held, r| held | r.reported.held.0))
     }
 
-    /// Takes up where another run ended, with sensors of these ranks: the receiver in use is given as long to be heard as
-    /// ever, and the clocks of before say nothing. What a receiver held that is gone ends with the next report.
+    /// Takes up where another run ended, with sensors of these ranks: the receiver in use is given as long to be heard
+    /// as ever, and the clocks of before say nothing. What a receiver held that is gone ends with the next report.
     pub fn begin_anew(&mut self, ranks: &[u8]) {
         self.newest = None;
         self.heard.retain(|receiver| ranks.contains(&receiver.rank));
@@ -138,10 +138,11 @@ impl Receivers {
         }
         let seam = self.seam.map_or(15, |_| 2);
         let newest = self.newest.map_or(14, |_| 2);
-        // Each time by a byte, a rank known for nothing by three times, both sets by five bytes of the first 35 kinds.
+        // Each time by a byte, a rank known for nothing by three times; of both sets, seven kinds a byte.
+        let sets = 2 * (AlarmKind::ALL.len().div_ceil(7) - 1);
         let receivers = self.heard.iter().map(|r| match r.good {
-            Good::Until { .. } => 3 + 10,
-            Good::Never | Good::Restored => 3 * 7 + 10,
+            Good::Until { .. } => 3 + sets,
+            Good::Never | Good::Restored => 3 * 7 + sets,
         });
         // The jumps of both courses, which a seam sets.
         let jumps = 2 * 4;
@@ -228,7 +229,7 @@ impl DeviceState {
             counts: false,
             ..Turn::alone(rank)
         };
-        if !self.know(rank, frame.received_ms) {
+        if !self.know(rank) {
             return turn;
         }
         let (now_ms, after_ms) = (frame.received_ms, rules.fail_over_ms);
@@ -263,13 +264,13 @@ impl DeviceState {
     }
 
     /// Knows of a receiver of this rank from now on, if there is room for it; whether it does.
-    fn know(&mut self, rank: u8, now_ms: i64) -> bool {
+    fn know(&mut self, rank: u8) -> bool {
         if self.receivers.get(rank).is_some() {
             return true;
         }
         let before = self.receivers.clone();
         if self.receivers.heard.is_empty() {
-            let first = self.only_receiver(now_ms);
+            let first = self.only_receiver();
             self.receivers.heard.push(first);
         }
         let receivers = &mut self.receivers;
@@ -291,12 +292,12 @@ impl DeviceState {
         fits
     }
 
-    /// The receiver that was the only one until now, as the device's course tells it. How it does now will be seen.
-    fn only_receiver(&self, now_ms: i64) -> Receiver {
+    /// The receiver that was the only one until now, as the device's state tells it.
+    fn only_receiver(&self) -> Receiver {
         let live = &self.memory.live;
         let alarming = Alarming {
             state: self,
-            at_ms: now_ms,
+            at_ms: 0,
             late: false,
             backwards: false,
         };
@@ -306,7 +307,7 @@ impl DeviceState {
             good: match live.place {
                 Some(_) => Good::Until {
                     since_ms: None,
-                    last_ms: now_ms,
+                    last_ms: self.public.received_ms,
                 },
                 None => Good::Never,
             },

@@ -245,7 +245,8 @@ impl DeviceState {
         }
     }
 
-    /// Writes the state to `out`, the public part first, the receivers last; its length, or `None` when it does not fit.
+    /// Writes the state to `out`, the public part first, the receivers last; its length, or `None` when it does not
+    /// fit.
     pub fn encode(&self, out: &mut [u8; PAYLOAD_BYTES_MAX]) -> Option<usize> {
         let public = postcard::to_slice(&self.public, out).ok()?.len();
         let memory = postcard::to_slice(&self.memory, &mut out[public..])
@@ -255,8 +256,8 @@ impl DeviceState {
         Some(public + memory + receivers.len())
     }
 
-    /// Reads what [`DeviceState::encode`] wrote. What parses is kept, from the front on, as after an upgrade; `None` where
-    /// not even the public part does.
+    /// Reads what [`DeviceState::encode`] wrote. What parses is kept, from the front on, as after an upgrade; `None`
+    /// where not even the public part does.
     pub fn decode(payload: &[u8]) -> Option<DeviceState> {
         let (public, private) = postcard::take_from_bytes::<PublicState>(payload).ok()?;
         let (memory, rest) = postcard::take_from_bytes(private).unwrap_or_default();

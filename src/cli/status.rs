@@ -130,6 +130,46 @@ fn show(report: &Report, out: &mut impl Write, colour: bool) -> io::Result<()> {
             },
         )?;
     }
+    if !report.feeds.is_empty() {
+        writeln!(
+            out,
+            "\nfeed                     state      for (s)  opened    last trouble"
+        )?;
+    }
+    for feed in &report.feeds {
+        let rate = feed.baud.map(|baud| format!(" at {baud} baud"));
+        writeln!(
+            out,
+            "{:<24} {:<9}  {:<8.0} {:<9} {}",
+            format!(
+                "{} ({}{})",
+                feed.sensor,
+                feed.input,
+                rate.unwrap_or_default()
+            ),
+            feed.state,
+            feed.since_s,
+            feed.opened,
+            feed.why.as_deref().unwrap_or("-"),
+        )?;
+    }
+    if !report.programs.is_empty() {
+        writeln!(
+            out,
+            "\nprogram of               state      pid      restarts  last exit"
+        )?;
+    }
+    for program in &report.programs {
+        writeln!(
+            out,
+            "{:<24} {:<9}  {:<8} {:<9} {}",
+            program.sensor,
+            program.state,
+            program.pid.map_or("-".into(), |pid| pid.to_string()),
+            program.restarts,
+            program.last_exit.as_deref().unwrap_or("-"),
+        )?;
+    }
     writeln!(
         out,
         "\nring                     waiting of slots   frames so far"

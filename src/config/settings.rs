@@ -91,7 +91,7 @@ pub struct Program {
     pub command: Vec<String>,
     /// Its working directory; none: the supervisor's.
     pub directory: Option<String>,
-    /// Its environment, besides `PATH` and what says which sensor it is.
+    /// Its environment, `PATH` among it, but for what says which sensor it is.
     pub environment: Vec<(String, String)>,
     /// The user that it runs as; none: the supervisor's.
     pub user: Option<String>,

@@ -172,12 +172,12 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         errors_max: settings.errors_max,
         connection_answers_max: (identity.geometry.answers / 8).max(1),
     };
+    let envelope = match settings.input {
+        Input::Http(_) => Envelope::Http,
+        _ => Envelope::Bare,
+    };
     match settings.input {
-        Input::Tcp(ref listening) | Input::Http(ref listening) => {
-            let envelope = match settings.input {
-                Input::Http(_) => Envelope::Http,
-                _ => Envelope::Bare,
-            };
+        Input::Tcp(listening) | Input::Http(listening) => {
             let epoll = epoll()?;
             let tls = listening.tls.clone();
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
@@ -222,8 +222,8 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                 Input::Gpsd { .. } => Origin::Gpsd,
                 _ => Origin::Pipe,
             };
-            let (protocol, decoding) = (settings.protocol, decoding);
-            Fed::new(epoll, rounds, limits, protocol, decoding, origin).run()
+            let (protocol, sensor) = (settings.protocol, settings.name);
+            Fed::new(epoll, rounds, limits, protocol, decoding, origin, sensor).run()
         }
         Input::File { speed, .. } => Replay::new(
             File::from(input.ok_or(NO_INPUT)?),

@@ -54,6 +54,7 @@ metrics! {
         RestartsUplink "of" = "uplink",
         RestartsObserver "of" = "observer",
     }
+    "ringway_program_restarts_total" Counter "Programs of `exec` sensors started again." { ProgramRestarts, }
     "ringway_rings_replaced_total" Counter "Rings given up after a violation or impossible positions." { RingsReplaced, }
 }
 

@@ -14,7 +14,7 @@ use super::certificates::{self, ReadError};
 use super::feed::FeedState;
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
-use super::report::{ProcessReport, Report, RingReport, figures};
+use super::report::{ProcessReport, ProgramReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
 use crate::config::{Config, Input, SensorSettings, Tls};
 use crate::ring::{AttachError, RingFds, RingOwner};
@@ -89,6 +89,8 @@ struct Process {
     opened: Option<OwnedFd>,
     /// What the sensor is fed from, while it is open. Kept here, so that what is in a pipe outlives an ingest.
     feed: RefCell<Option<Feed>>,
+    /// The program that feeds the sensor.
+    program: RefCell<Option<ProgramReport>>,
     /// What its TLS is made of, if it has any.
     certificates: RefCell<Option<Rc<Certificates>>>,
     feed_state: RefCell<FeedState>,
@@ -187,6 +189,7 @@ impl Node {
                 page,
                 opened,
                 feed: RefCell::default(),
+                program: RefCell::default(),
                 certificates: RefCell::new(certificates.map(Rc::new)),
                 feed_state: RefCell::new(FeedState::new()),
                 state: RefCell::default(),
@@ -326,7 +329,7 @@ impl Node {
             fds.push(opened.try_clone()?);
         }
         let duty = match name.role {
-            Role::Ingest => Duty::Ingest(sensor(config, name).clone()),
+            Role::Ingest => Duty::Ingest(told(sensor(config, name))),
             Role::Classifier => Duty::Classifier {
                 rules: config.rules.clone(),
                 fences: config.fences.clone(),
@@ -419,6 +422,17 @@ impl Node {
     pub fn feed(&self, name: &ProcessName) -> std::io::Result<Option<Feed>> {
         let feed = self.process(name).feed.borrow();
         feed.as_ref().map(Feed::try_clone).transpose()
+    }
+
+    /// Changes what is known of the program that feeds a sensor.
+    pub fn note_program(&self, name: &ProcessName, change: impl FnOnce(&mut ProgramReport)) {
+        let mut program = self.process(name).program.borrow_mut();
+        change(program.get_or_insert_with(|| ProgramReport::of(&name.instance)));
+    }
+
+    /// Counts that a program is started again.
+    pub fn count_program_restart(&self) {
+        self.stats.add(SupervisorMetric::ProgramRestarts, 1);
     }
 
     /// What the TLS of an ingest is made of, to hand over.
@@ -583,6 +597,8 @@ impl Node {
                 slots: ring.plan.geometry.slots,
             }
         });
+        let programs = self.processes.iter();
+        let programs = programs.filter_map(|process| process.program.borrow().clone());
         let feeds = self.fed().map(|(name, sensor)| {
             let state = self.process(name).feed_state.borrow();
             state.report(&name.instance, sensor.input.name())
@@ -602,6 +618,7 @@ impl Node {
             listeners: self.listeners.clone(),
             feeds: feeds.collect(),
             rings: rings.collect(),
+            programs: programs.collect(),
             captures: self.captures.borrow().report(),
             processes,
         }
@@ -624,6 +641,15 @@ fn tls<'a>(config: &'a Config, name: &ProcessName) -> Option<&'a Tls> {
         Input::Tcp(listening) | Input::Http(listening) => listening.tls.as_ref(),
         _ => None,
     }
+}
+
+/// What an ingest is told of its sensor: not the environment of a program, where secrets may be.
+fn told(sensor: &SensorSettings) -> SensorSettings {
+    let mut told = sensor.clone();
+    if let Input::Exec(program) = &mut told.input {
+        program.environment.clear();
+    }
+    told
 }
 
 /// What a role takes in from outside.

@@ -27,9 +27,27 @@ pub struct Report {
     pub feeds: Vec<FeedReport>,
     /// The rings.
     pub rings: Vec<RingReport>,
+    /// The programs of `exec` sensors.
+    #[serde(default)]
+    pub programs: Vec<ProgramReport>,
     /// The recordings.
     #[serde(default)]
     pub captures: Vec<CaptureReport>,
+}
+
+/// One program.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProgramReport {
+    /// The sensor that it feeds.
+    pub sensor: String,
+    /// Its process id, while it runs.
+    pub pid: Option<u32>,
+    /// `running`, `waiting` (to be started again) or `ended`.
+    pub state: String,
+    /// Times that it was started again.
+    pub restarts: u32,
+    /// How it ended the last time.
+    pub last_exit: Option<String>,
 }
 
 /// One sensor's recording.
@@ -85,6 +103,19 @@ pub struct ProcessReport {
     pub last_exit: Option<String>,
     /// Its counters and gauges that are not zero, by name and labels.
     pub figures: BTreeMap<String, f64>,
+}
+
+impl ProgramReport {
+    /// Of a sensor whose program was not started yet.
+    pub fn of(sensor: &str) -> ProgramReport {
+        ProgramReport {
+            sensor: sensor.into(),
+            pid: None,
+            state: "waiting".into(),
+            restarts: 0,
+            last_exit: None,
+        }
+    }
 }
 
 /// One ring.

@@ -61,4 +61,7 @@ fn decoders_keep_their_promises_on_every_kept_input() {
             harness::decoder::run(protocol, bytes, None);
         });
     }
+    replay("decode_http", |bytes| {
+        harness::decoder::run_requests(bytes, None);
+    });
 }

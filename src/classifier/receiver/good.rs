@@ -124,7 +124,8 @@ impl Good {
 }
 
 impl Newest {
-    /// The newest after a valid fix. One that is not outdone within the stated time counts no more: its clock was ahead.
+    /// The newest after a valid fix. One that is not outdone within the stated time counts no more: its clock was
+    /// ahead.
     pub fn of(before: Option<Newest>, time_ms: i64, received_ms: i64, after_ms: i64) -> Newest {
         let stands = before.filter(|newest| {
             let age_ms = received_ms.saturating_sub(newest.received_ms);

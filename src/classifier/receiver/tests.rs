@@ -456,6 +456,21 @@ fn a_clock_that_is_set_neither_way_keeps_a_vehicle_from_its_receivers() {
     }
 }
 
+/// A tracker that was silent for an hour comes back by a worse way, with all that it stored, in one second: nobody else
+/// was there in that hour.
+#[test]
+fn what_is_stored_of_a_time_without_any_receiver_counts() {
+    let mut drive = Drive::new();
+    drive.reports(1, 0..=10);
+    for second in 11..=3_600 {
+        let mut stored = at(second);
+        stored.received_ms = T0 + 3_601_000;
+        stored.flags.set(FrameFlags::BACKLOG, true);
+        assert_eq!(drive.come(2, &stored), Standing::Newest);
+    }
+    assert_eq!(drive.changes, [Change::Worse]);
+}
+
 #[test]
 fn before_any_fix_the_better_one_is_not_waited_for_nor_made_to_wait() {
     let mut drive = Drive::new();
@@ -497,8 +512,8 @@ fn receivers_take_no_more_bytes_than_stated() {
         };
         receiver.reported = Reported {
             report_ms: Some(time_ms),
-            momentary: Alarms((1 << 35) - 1),
-            held: Alarms((1 << 35) - 1),
+            momentary: AlarmKind::ALL.iter().copied().collect(),
+            held: AlarmKind::ALL.iter().copied().collect(),
         };
     }
     assert!(bytes(&most) <= bytes(before) + before.growth_bytes());
