@@ -337,7 +337,7 @@ mod tests {
         let mut reader = Reader::new(File::open(file.path()).unwrap());
         let mut told = Vec::new();
         loop {
-            match reader.next().unwrap() {
+            match reader.next_item().unwrap() {
                 Item::Header(_) => {}
                 Item::Record(record) => {
                     let data = String::from_utf8_lossy(record.data);

@@ -246,6 +246,7 @@ impl Captures {
         } = &self.settings;
         match statvfs(Path::new(dir)) {
             Ok(system) => {
+                #[allow(clippy::unnecessary_cast)] // Machines of 32 bits have narrower numbers.
                 let free = system.blocks_available() as u64 * system.fragment_size() as u64;
                 let (dir, min) = (dir.clone(), *min);
                 let enough = free >= min;

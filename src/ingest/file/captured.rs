@@ -81,7 +81,7 @@ impl Captured {
     /// Takes the next item of the file.
     fn take(&mut self, tally: Option<&Tally>) -> io::Result<()> {
         let offset = self.reader.position();
-        let item = self.reader.next()?;
+        let item = self.reader.next_item()?;
         self.account.item(&item);
         match &item {
             Item::Header(header) => said(header, self.protocol),

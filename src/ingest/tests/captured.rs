@@ -56,7 +56,7 @@ fn bytes_in(file: &tempfile::NamedTempFile) -> u64 {
     let mut reader = Reader::new(File::open(file.path()).unwrap());
     let mut total = 0;
     loop {
-        match reader.next().unwrap() {
+        match reader.next_item().unwrap() {
             Item::Record(record) if matches!(record.what, What::Bytes { .. }) => {
                 total += record.data.len() as u64;
             }
