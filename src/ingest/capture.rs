@@ -1,8 +1,9 @@
-//! The recording of one sensor: what its devices said and were answered, on the way to a file that the supervisor opened.
+//! The recording of one sensor: what its devices said and were answered, on the way to a file that the supervisor
+//! opened.
 //!
 //! The loop of the sensor never waits for a disk: it appends to a buffer with a limit, and a thread of its own, which
-//! exists only while there is a recording, writes. What finds no room is counted and the file says so; a file that cannot
-//! be written ends the recording and nothing else. Switched off, all of this is one comparison.
+//! exists only while there is a recording, writes. What finds no room is counted and the file says so; a file that
+//! cannot be written ends the recording and nothing else. Switched off, all of this is one comparison.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -426,8 +427,8 @@ mod tests {
     /// Where the process of the next test that is to die records.
     const DYING: &str = "RINGWAY_TEST_DYING_CAPTURE";
 
-    /// The message that a process dies of is the one that is looked for. A process of its own, since one that panics in a
-    /// release ends at once.
+    /// The message that a process dies of is the one that is looked for. A process of its own, since one that panics in
+    /// a release ends at once.
     #[test]
     fn what_was_read_before_a_panic_is_in_the_file() {
         if let Some(path) = std::env::var_os(DYING) {

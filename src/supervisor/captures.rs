@@ -1,8 +1,8 @@
 //! Recordings: which sensors are recorded, in which file, and when the next file follows.
 //!
 //! Files are opened here, for appending only, with their header; what the header is followed by is the ingest's. The
-//! oldest files of a sensor are removed, so that its recordings take a bounded room, and none begins or goes on where the
-//! file system is nearly full: the journal needs that room more.
+//! oldest files of a sensor are removed, so that its recordings take a bounded room, and none begins or goes on where
+//! the file system is nearly full: the journal needs that room more.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};

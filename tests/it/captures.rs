@@ -1,5 +1,5 @@
-//! Recordings of a real node: what another node makes of them, and what becomes of them when processes are killed, files
-//! are turned over, cut, or find no room.
+//! Recordings of a real node: what another node makes of them, and what becomes of them when processes are killed,
+//! files are turned over, cut, or find no room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
