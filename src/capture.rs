@@ -19,7 +19,7 @@ pub use reader::{Item, Reader};
 use serde::{Deserialize, Serialize};
 
 use crate::frame::DeviceId;
-use crate::protocol::{Protocol, Settings};
+use crate::protocol::{Envelope, Protocol, Settings};
 
 /// What a capture file begins with.
 pub const MAGIC: [u8; 8] = *b"RINGCAP\n";
@@ -155,6 +155,14 @@ impl Header {
             device: device.and_then(|id| DeviceId::new(id.as_bytes())),
             node_key: self.node_key,
             recorded: false,
+        }
+    }
+
+    /// What the messages came in.
+    pub fn envelope(&self) -> Envelope {
+        match &*self.input {
+            "http" => Envelope::Http,
+            _ => Envelope::Bare,
         }
     }
 

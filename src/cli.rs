@@ -4,6 +4,7 @@ pub mod check;
 pub mod decode;
 pub mod demo;
 pub mod record;
+pub mod reload;
 pub mod replay;
 pub mod run;
 mod said;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::role::exit;
+use crate::supervisor::launcher::Launch;
 
 /// Where the configuration is looked for.
 const CONFIG_PATH: &str = "/etc/ringway/ringway.toml";
@@ -78,6 +80,8 @@ pub enum Verb {
     Replay(replay::Replay),
     /// Show how a running node is doing
     Status(status::Status),
+    /// Have a running node read its lists of devices again
+    Reload(reload::Reload),
     /// Record what a sensor's devices say while the node runs
     Record(record::Record),
     /// Print the version
@@ -85,6 +89,9 @@ pub enum Verb {
     /// Be a child of a running node (not for people)
     #[command(hide = true)]
     Role,
+    /// Become the program of a sensor (not for people)
+    #[command(hide = true)]
+    Launch(Launch),
 }
 
 /// Reads the command line.
@@ -125,6 +132,7 @@ pub fn carry_out(verb: Verb) -> i32 {
             }
         }
         Verb::Status(status) => status::run(&status),
+        Verb::Reload(reload) => reload::run(&reload),
         Verb::Record(record) => record::run(&record),
         Verb::Replay(replay) => replay::run(&replay),
         Verb::Version => {
@@ -132,5 +140,6 @@ pub fn carry_out(verb: Verb) -> i32 {
             exit::OK
         }
         Verb::Role => crate::supervisor::child_main(),
+        Verb::Launch(launch) => launch.run(),
     }
 }

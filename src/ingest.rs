@@ -1,11 +1,14 @@
 //! The ingest process: one sensor's bytes in, frames out, answers back.
 
+mod admit;
 mod capture;
 mod connection;
 mod connections;
 mod datagrams;
 mod fed;
+mod feed_log;
 mod file;
+mod log_lines;
 mod offence;
 mod peers;
 mod pending;
@@ -14,6 +17,7 @@ mod publishing;
 mod round;
 mod session;
 mod silence;
+mod sources;
 mod tally;
 mod tcp;
 mod tls;

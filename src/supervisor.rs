@@ -5,7 +5,9 @@ mod captures;
 mod certificates;
 mod child;
 pub mod control;
+mod device_list;
 mod feed;
+pub mod launcher;
 mod listener;
 mod node;
 mod plan;
@@ -30,7 +32,7 @@ use crate::role::{End, Purpose, Role, exit};
 use crate::sys::{log, start};
 use child::{Child, News, Part};
 use feed::FeedKeeper;
-use node::{Node, NodeError};
+use node::{Node, NodeError, ReadList};
 use restart::Exit;
 
 /// News of children that may wait; each child has few at a time.
@@ -140,23 +142,22 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
                 }
                 Ask::Report => info!("{}", serde_json::to_string(&node.report()).expect("a report is plain data")),
                 Ask::Reload => {
-                    for name in node.renew_certificates() {
-                        let children = children.iter_mut().filter(|child| child.name == name);
-                        children.for_each(|child| child.hand(Part::Certificates));
-                    }
-                    warn!("cannot reload: restart to use a changed configuration");
+                    warn!("cannot reload: restart to use a changed configuration; certificates and lists of devices are read again");
+                    reload(&node, &mut children);
                 }
             },
             _ = &mut control => unreachable!("the control socket is served for ever"),
         }
     }
     node.drain_began();
-    // Nothing is opened any more; what is open stays so until the ingests are done with it.
-    feeds.iter_mut().for_each(FeedKeeper::stop);
     node.beat();
     let left = tokio::select! {
-        left = drain(&node, &mut children, &mut news) => left,
+        left = async {
+            stop_feeds(&node, &mut children, &mut feeds, &mut news, began).await;
+            drain(&node, &mut children, &mut news).await
+        } => left,
         _ = signals.stop() => {
+            feeds.iter_mut().for_each(FeedKeeper::kill);
             // Told to drain as well, so that nobody is started again.
             children.iter_mut().for_each(|child| {
                 child.drain();
@@ -229,8 +230,26 @@ fn hear(
             let children = children.iter_mut().filter(|child| child.name == name);
             children.for_each(|child| child.hand(Part::Feed));
         }
+        News::Reload(done) => {
+            // Whoever asked may be gone.
+            let _ = done.send(reload(node, children));
+        }
         News::Ended { .. } => {}
     }
+}
+
+/// Reads certificates and lists of devices again and hands them to their ingests, which judge the lists.
+fn reload(node: &Node, children: &mut [Child]) -> Vec<ReadList> {
+    for name in node.renew_certificates() {
+        let children = children.iter_mut().filter(|child| child.name == name);
+        children.for_each(|child| child.hand(Part::Certificates));
+    }
+    let lists = node.read_device_lists();
+    for list in lists.iter().filter(|list| list.outcome.is_ok()) {
+        let children = children.iter_mut().filter(|child| child.name == list.name);
+        children.for_each(|child| child.hand(Part::Devices));
+    }
+    lists
 }
 
 /// Tells the ingest of a sensor where to record.
@@ -271,6 +290,38 @@ fn hand_on(node: &Node, children: &mut [Child], number: u32) {
     match ring.purpose {
         Purpose::Sensor => consumer.for_each(|child| child.hand(Part::Ring(number))),
         Purpose::Track | Purpose::Alarm | Purpose::Trace => consumer.for_each(Child::kill),
+    }
+}
+
+/// Opens nothing any more; what is open stays so until the ingests are done with it. Programs are asked to end, and the
+/// ingests read on until they have, within [`feed::STOP_WAIT`].
+async fn stop_feeds(
+    node: &Rc<Node>,
+    children: &mut [Child],
+    feeds: &mut [FeedKeeper],
+    news: &mut mpsc::Receiver<News>,
+    began: Instant,
+) {
+    let programs: Vec<_> = feeds.iter_mut().filter_map(FeedKeeper::stop).collect();
+    let ended = async {
+        for program in programs {
+            // One that failed has ended, too.
+            let _ = program.await;
+        }
+    };
+    let ended = timeout(feed::STOP_WAIT, ended);
+    tokio::pin!(ended);
+    loop {
+        tokio::select! {
+            ended = &mut ended => {
+                if ended.is_err() {
+                    warn!("a program's last words could not be read in time");
+                    feeds.iter_mut().for_each(FeedKeeper::kill);
+                }
+                return;
+            }
+            Some(what) = news.recv() => hear(node, children, feeds, what, began),
+        }
     }
 }
 

@@ -5,10 +5,14 @@
 //! the decoder hold is bounded.
 
 use ringway::frame::{DeviceId, FixFields};
-use ringway::protocol::{Arrival, Message, Protocol, Reject, Session, Settings, Split};
+use ringway::protocol::{Arrival, Envelope, Message, Protocol, Reject, Session, Settings, Split};
 
 /// Most memory that reading one message may take, bytes.
 pub const MESSAGE_MEMORY_BYTES_MAX: usize = 64 * 1024;
+
+/// Most memory that reading one request may take: its body, joined, beside what its messages say and what they are
+/// answered.
+pub const REQUEST_MEMORY_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of an input before the stream: the settings, and the length of the reads.
 const HEAD_BYTES: usize = 2;
@@ -19,7 +23,17 @@ mod setting {
     pub const RECORDED: u8 = 1 << 1;
     pub const PER_MESSAGE: u8 = 1 << 2;
     pub const NAMED: u8 = 1 << 3;
+    /// Two bits, for requests: what their bodies hold.
+    pub const INNER: u32 = 4;
 }
+
+/// What the bodies of requests hold.
+const INNER: [Protocol; 4] = [
+    Protocol::Json,
+    Protocol::Teltonika,
+    Protocol::Nmea,
+    Protocol::Auto,
+];
 
 /// A moment in 2026.
 const NOW: Arrival = Arrival {
@@ -50,6 +64,20 @@ pub struct Seen {
 /// # Panics
 /// When a promise is broken.
 pub fn run(protocol: Protocol, bytes: &[u8], meter: Option<Meter>) -> Seen {
+    run_in(Envelope::Bare, protocol, bytes, meter)
+}
+
+/// Runs an input of requests, whose first byte also says what their bodies hold.
+///
+/// # Panics
+/// When a promise is broken.
+pub fn run_requests(bytes: &[u8], meter: Option<Meter>) -> Seen {
+    let bits = bytes.first().copied().unwrap_or_default();
+    let inner = INNER[usize::from(bits >> setting::INNER) % INNER.len()];
+    run_in(Envelope::Http, inner, bytes, meter)
+}
+
+fn run_in(envelope: Envelope, protocol: Protocol, bytes: &[u8], meter: Option<Meter>) -> Seen {
     let Some((&[bits, read_bytes], stream)) = bytes.split_first_chunk::<HEAD_BYTES>() else {
         return Seen::default();
     };
@@ -61,12 +89,20 @@ pub fn run(protocol: Protocol, bytes: &[u8], meter: Option<Meter>) -> Seen {
             .flatten(),
         ..Settings::default()
     };
-    let open = || match bits & setting::PER_MESSAGE != 0 {
+    let per_message = envelope == Envelope::Bare && bits & setting::PER_MESSAGE != 0;
+    let open = || match per_message {
         true => Session::per_message(protocol, &settings),
-        false => Session::new(protocol, &settings),
+        false => Session::enveloped(envelope, protocol, &settings),
+    };
+    let (message_bytes_max, memory_bytes_max) = match envelope {
+        Envelope::Bare => (protocol.message_bytes_max(), MESSAGE_MEMORY_BYTES_MAX),
+        Envelope::Http => (
+            envelope.message_bytes_max(protocol),
+            REQUEST_MEMORY_BYTES_MAX,
+        ),
     };
     let mut seen = Seen::default();
-    let mut whole = Reading::new(protocol, open(), meter);
+    let mut whole = Reading::new(message_bytes_max, open(), meter);
     whole.feed(stream);
     whole.end();
     for outcome in &whole.outcomes {
@@ -80,12 +116,12 @@ pub fn run(protocol: Protocol, bytes: &[u8], meter: Option<Meter>) -> Seen {
     }
     seen.message_memory_bytes = whole.memory_bytes;
     assert!(
-        seen.message_memory_bytes <= MESSAGE_MEMORY_BYTES_MAX,
+        seen.message_memory_bytes <= memory_bytes_max,
         "one message took {} bytes",
         seen.message_memory_bytes
     );
 
-    let mut pieces = Reading::new(protocol, open(), None);
+    let mut pieces = Reading::new(message_bytes_max, open(), None);
     for piece in stream.chunks(1 + usize::from(read_bytes)) {
         pieces.feed(piece);
     }
@@ -93,7 +129,7 @@ pub fn run(protocol: Protocol, bytes: &[u8], meter: Option<Meter>) -> Seen {
     assert!(pieces.read().eq(whole.read()), "in other reads");
 
     if whole.decoded.contains(&true) {
-        let mut spared = Reading::new(protocol, open(), None);
+        let mut spared = Reading::new(message_bytes_max, open(), None);
         spared.spare = Some(whole.decoded.clone());
         spared.feed(stream);
         spared.end();
@@ -107,7 +143,7 @@ pub fn run(protocol: Protocol, bytes: &[u8], meter: Option<Meter>) -> Seen {
 
 /// A stream on its way through a session.
 struct Reading {
-    protocol: Protocol,
+    message_bytes_max: usize,
     session: Session,
     unread: Vec<u8>,
     outcomes: Vec<Result<Message, Reject>>,
@@ -121,9 +157,9 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(protocol: Protocol, session: Session, meter: Option<Meter>) -> Reading {
+    fn new(message_bytes_max: usize, session: Session, meter: Option<Meter>) -> Reading {
         Reading {
-            protocol,
+            message_bytes_max,
             session,
             unread: Vec::new(),
             outcomes: Vec::new(),
@@ -155,7 +191,7 @@ impl Reading {
                 }
                 Split::Incomplete => {
                     assert!(
-                        rest.len() < self.protocol.message_bytes_max(),
+                        rest.len() < self.message_bytes_max,
                         "waits for more than the longest message"
                     );
                     break;

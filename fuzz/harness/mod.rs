@@ -1,6 +1,7 @@
 //! What the fuzz targets do with their bytes. It lives here so that the targets, the test that replays the corpus and the
 //! lab's random images share it.
 
+pub mod capture;
 pub mod decoder;
 pub mod judge;
 pub mod layout;

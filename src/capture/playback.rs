@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::{At, Header, Item, Record, What};
-use crate::protocol::{Arrival, Message, Protocol, Reject, Session, Settings, Split};
+use crate::protocol::{Arrival, Envelope, Message, Protocol, Reject, Session, Settings, Split};
 
 /// Streams that may be open at a time; more are passed over.
 pub const STREAMS_MAX: usize = 1_000_000;
@@ -54,6 +54,7 @@ pub struct Playback {
 /// What is known of the file that is read.
 struct File {
     protocol: Protocol,
+    envelope: Envelope,
     settings: Settings,
     datagrams: bool,
     errors_max: u32,
@@ -105,6 +106,7 @@ impl Playback {
         }
         self.file = header.protocol().map(|protocol| File {
             protocol,
+            envelope: header.envelope(),
             settings: header.decoding(),
             datagrams: header.is_datagrams(),
             errors_max: header.errors_max,
@@ -176,7 +178,7 @@ impl Playback {
 impl Stream {
     fn new(file: &File) -> Stream {
         Stream {
-            session: Session::new(file.protocol, &file.settings),
+            session: Session::enveloped(file.envelope, file.protocol, &file.settings),
             kept: Vec::new(),
             errors_in_a_row: 0,
             over: false,

@@ -6,10 +6,12 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 
 use super::ConfigError;
+use super::admit::admit;
 use super::check::{Source, in_range};
 use super::document::{Baud, InputKind, SensorSection};
 use super::port::{Ports, Transport};
-use super::settings::{Input, Listening, Program, SensorSettings};
+use super::program::program;
+use super::settings::{Input, Listening, SensorSettings};
 use super::tls::tls;
 use crate::frame::DeviceId;
 use crate::protocol::Protocol;
@@ -73,6 +75,7 @@ pub fn sensor(
         answers_max: in_range(source, s.answers_max.as_ref(), 16_384, 1..=1 << 20)?,
         rank: in_range(source, s.rank.as_ref(), 1, 1..=9)?,
         capture: s.capture,
+        admit: admit(source, s)?,
     })
 }
 
@@ -157,6 +160,7 @@ fn input(
                 None => "127.0.0.1:2947".into(),
             },
             receiver: s.receiver.as_ref().map(|name| name.get_ref().clone()),
+            sentences: s.protocol == Protocol::Nmea,
         },
         Exec => Input::Exec(program(source, s, missing)?),
         Fifo => Input::Fifo {
@@ -230,26 +234,4 @@ fn bauds(source: &Source, baud: Option<&Spanned<Baud>>) -> Result<Vec<u32>, Conf
         None if bauds.is_empty() => Err(source.error(&baud.span(), "baud lists no rate")),
         None => Ok(bauds),
     }
-}
-
-fn program(
-    source: &Source,
-    s: &SensorSection,
-    missing: impl Fn(&str, &str) -> ConfigError,
-) -> Result<Program, ConfigError> {
-    let command = s.command.as_ref();
-    let command = command.ok_or_else(|| missing("command", "which program to run"))?;
-    if command.get_ref().first().is_none_or(String::is_empty) {
-        return Err(source.error(&command.span(), "command names no program"));
-    }
-    let text = |key: &Option<Spanned<String>>| key.as_ref().map(|key| key.get_ref().clone());
-    let environment = s.environment.as_ref().map(|pairs| pairs.get_ref().clone());
-    Ok(Program {
-        command: command.get_ref().clone(),
-        directory: s.directory.as_ref().map(|path| source.path(path.get_ref())),
-        environment: environment.unwrap_or_default().into_iter().collect(),
-        user: text(&s.user),
-        group: text(&s.group),
-        answers: s.answers.as_ref().is_some_and(|answers| *answers.get_ref()),
-    })
 }

@@ -11,10 +11,13 @@ mod patience;
 
 use nix::sys::epoll::{Epoll, EpollEvent};
 
+use self::answers::Answers;
 use self::open::{Got, INPUT, Open};
 pub use self::patience::Origin;
 use self::patience::{Due, GPSD_QUESTION};
+use super::admit::{Door, Judged};
 use super::connection::Closed;
+use super::feed_log::{FeedLog, LOG};
 use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::Published;
@@ -40,11 +43,14 @@ pub struct Fed {
     epoll: Epoll,
     rounds: Rounds<u64>,
     limits: Limits,
+    door: Door,
     protocol: Protocol,
     decoding: protocol::Settings,
     origin: Origin,
     buffer: Box<[u8]>,
     feed: Option<Open>,
+    /// Outlives the feed's end: a program may go on after it has closed its output.
+    log: Option<FeedLog>,
     /// Handed over while another one is still read.
     next: Option<role::Feed>,
     /// The newest feed that was open.
@@ -63,6 +69,7 @@ impl Fed {
         epoll: Epoll,
         rounds: Rounds<u64>,
         limits: Limits,
+        door: Door,
         protocol: Protocol,
         decoding: protocol::Settings,
         origin: Origin,
@@ -72,11 +79,13 @@ impl Fed {
             epoll,
             rounds,
             limits,
+            door,
             protocol,
             decoding,
             origin,
             buffer: buffer.into(),
             feed: None,
+            log: None,
             next: None,
             newest: 0,
             silences: Silences::new(),
@@ -100,7 +109,7 @@ impl Fed {
                 .wait(&self.epoll, &mut events, in_hand, due_ms)?;
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
-            self.take_handed(now_ms);
+            self.take_handed(now_ms)?;
             let answered = self.settle(now_ms);
             if self.resume_stalled() {
                 self.go_on(now)?;
@@ -117,7 +126,12 @@ impl Fed {
             if let Some(open) = &mut self.feed {
                 open.watch(&self.epoll)?;
             }
+            if let Some(log) = &mut self.log {
+                let readable = events[..count].iter().any(|event| event.data() == LOG);
+                log.attend(&self.epoll, readable, now_ms);
+            }
             self.rounds.hand_over();
+            self.door.tell(now_ms, &self.rounds)?;
             if answered {
                 self.rounds.answered();
             }
@@ -127,6 +141,7 @@ impl Fed {
             }
             self.rounds.end();
         }
+        self.finish_log();
         self.write_answers();
         self.rounds.hand_over();
         self.report(clock::monotonic_ns());
@@ -149,24 +164,42 @@ impl Fed {
         }
         let open = self.feed.as_ref().filter(|open| open.readable());
         let patience = open.and_then(|open| open.patience.due_ms());
-        patience.into_iter().chain(self.silences.due_ms()).min()
+        let log = self.log.as_ref().and_then(FeedLog::due_ms);
+        let all = patience.into_iter().chain(self.silences.due_ms());
+        all.chain(log).min()
     }
 
     /// Takes what was handed over. It may be handed twice to one that is being started.
-    fn take_handed(&mut self, now_ms: u64) {
-        while let Some(Handed::Feed(feed)) = self.rounds.next_handed() {
-            if feed.number > self.newest {
-                self.newest = feed.number;
-                self.next = Some(feed);
+    fn take_handed(&mut self, now_ms: u64) -> Result<(), IngestError> {
+        while let Some(handed) = self.rounds.next_handed() {
+            match handed {
+                Handed::Feed(feed) if feed.number > self.newest => {
+                    self.newest = feed.number;
+                    self.next = Some(feed);
+                }
+                Handed::Devices(devices) => self.door.take_list(devices, &self.rounds)?,
+                Handed::Feed(_) | Handed::Capture(_) | Handed::Certificates(_) => {}
             }
         }
         if self.feed.is_none()
-            && let Some(feed) = self.next.take()
+            && let Some(mut feed) = self.next.take()
         {
+            self.finish_log();
+            if let Some(log) = feed.log.take() {
+                self.log = Some(FeedLog::open(&self.epoll, log, self.door.sensor())?);
+            }
             self.rounds.tally.feed_opened();
             self.rounds.capture.opened(feed.number, "feed");
             let session = Session::new(self.protocol, &self.decoding);
             self.feed = Some(Open::new(feed, session, self.origin, now_ms));
+        }
+        Ok(())
+    }
+
+    /// Says what is left of the log of a feed whose place is taken.
+    fn finish_log(&mut self) {
+        if let Some(log) = self.log.take() {
+            log.finish(&self.epoll, clock::monotonic_ns() / 1_000_000);
         }
     }
 
@@ -234,6 +267,8 @@ impl Fed {
             if !self.read_once(now)? {
                 return Ok(());
             }
+            // What the kernel takes of the answers makes room for those of the next read.
+            self.write_answers();
         }
         self.more = true;
         Ok(())
@@ -286,7 +321,7 @@ impl Fed {
                 Next::Message { consumed, message } => {
                     taken += consumed;
                     let sound = open.patience.message(now_ms);
-                    self.message(number, message, at);
+                    self.let_in(number, message, at);
                     if sound {
                         self.rounds.say(&FromChild::FeedSound { number })?;
                     }
@@ -301,6 +336,26 @@ impl Fed {
             }
         }
         Ok(())
+    }
+
+    /// Takes a message as far as its device may come in. A feed is not ended for a stranger: it may carry many devices.
+    fn let_in(&mut self, to: u64, mut message: Message, at: ReadAt) {
+        let judged = message.device.map_or(Judged::Taken, |device| {
+            let source = || "feed".to_owned();
+            self.door.judge(device, source, at, &self.rounds.tally)
+        });
+        match judged {
+            Judged::Taken => self.message(to, message, at),
+            Judged::Quarantined => {
+                let refused = std::mem::take(&mut message.answer_if_refused);
+                if !std::mem::take(&mut message.answer_when_safe).is_empty() {
+                    self.answer(to, &refused);
+                }
+                message.reports.clear();
+                self.message(to, message, at);
+            }
+            Judged::Rejected => self.rounds.tally.message(message.refused),
+        }
     }
 
     /// Publishes what a message reports and answers what needs no outcome.
@@ -405,7 +460,7 @@ impl Fed {
         {
             any = true;
             let number = open.number;
-            self.message(number, message, at);
+            self.let_in(number, message, at);
         }
         any
     }
@@ -431,7 +486,8 @@ impl Fed {
         self.end_epoch(now);
         let stalled = self.rounds.publisher.stalled();
         let is_pipe = self.origin == Origin::Pipe && why == FeedEnd::Closed;
-        let is_read = |open: &Open| is_pipe && open.answers.is_some();
+        let is_read =
+            |open: &Open| is_pipe && open.answers.as_ref().is_some_and(Answers::has_reader);
         let waits = |open: &Open| stalled || is_read(open) && open.awaiting > 0;
         let Some(mut open) = self.feed.take_if(|open| !waits(open)) else {
             return Ok(());

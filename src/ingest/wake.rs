@@ -20,6 +20,7 @@ pub struct Wake {
     epoll: Epoll,
     control: Channel,
     handed: VecDeque<Handed>,
+    capture: Option<Option<Recording>>,
     drain: bool,
 }
 
@@ -37,12 +38,15 @@ impl Wake {
         // Edge-triggered and never read: a bell that somebody saturated wakes nobody for nothing.
         let rung = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         epoll.add(bell, EpollEvent::new(rung, BELL))?;
-        Ok(Wake {
+        let mut wake = Wake {
             epoll,
             control,
-            handed: handed.into(),
+            handed: VecDeque::new(),
+            capture: None,
             drain: false,
-        })
+        };
+        handed.into_iter().for_each(|part| wake.take_in(part));
+        Ok(wake)
     }
 
     /// Tells the supervisor that this process serves.
@@ -64,25 +68,33 @@ impl Wake {
         }
     }
 
+    /// Tells the supervisor something if it can be told at once; whether it was.
+    ///
+    /// # Errors
+    /// As [`Wake::say_ready`].
+    pub fn try_say(&self, what: &FromChild) -> Result<bool, ControlError> {
+        match self.control.try_send(what) {
+            Err(ControlError::Gone) => Ok(true),
+            other => other,
+        }
+    }
+
     /// What was handed over and not taken yet, one a call. The queue is no longer than what the supervisor sends.
     pub fn next_handed(&mut self) -> Option<Handed> {
         self.handed.pop_front()
     }
 
-    /// The newest word about recording that was not taken yet. What it takes the place of is dropped.
+    /// The newest word about recording that was not taken yet, which concerns every loop in the same way. What it takes the
+    /// place of is dropped.
     pub fn take_capture(&mut self) -> Option<Option<Recording>> {
-        if self.handed.is_empty() {
-            return None;
+        self.capture.take()
+    }
+
+    fn take_in(&mut self, part: Handed) {
+        match part {
+            Handed::Capture(recording) => self.capture = Some(recording),
+            part => self.handed.push_back(part),
         }
-        let mut newest = None;
-        let handed = std::mem::take(&mut self.handed);
-        for part in handed {
-            match part {
-                Handed::Capture(recording) => newest = Some(recording),
-                part => self.handed.push_back(part),
-            }
-        }
-        newest
     }
 
     /// The epoll set.
@@ -113,7 +125,11 @@ impl Wake {
         match self.control.recv::<ToChild>() {
             Ok(Some((ToChild::Drain, _))) => self.drain = true,
             // Nothing else concerns an ingest that runs.
-            Ok(Some((message, fds))) => self.handed.extend(Handed::of(&message, fds)),
+            Ok(Some((message, fds))) => {
+                if let Some(part) = Handed::of(&message, fds) {
+                    self.take_in(part);
+                }
+            }
             Ok(None) | Err(_) => {
                 self.drain = true;
                 // An ended channel is readable for ever.

@@ -83,8 +83,8 @@ impl Session {
         }
         let mut inner = super::open(self.protocol, &self.settings, Mode::Epoch);
         let contents = Contents::read(self.protocol, &mut *inner, body, now);
-        if contents.too_many {
-            let why = format!("a request has at most {} reports", contents::REPORTS_MAX);
+        if let Some(what) = contents.too_many {
+            let why = format!("a request has at most {what}");
             return refuse(head, "413 Content Too Large", Reject::TooLong, Some(&why));
         }
         if contents.sound == 0 && contents.reject.is_none() {
@@ -95,10 +95,10 @@ impl Session {
     }
 
     fn answer(&self, head: &Head, contents: Contents) -> Message {
-        let (media, mut safe) = match self.protocol {
-            Protocol::Json => (Media::Lines, contents.safe),
+        let (media, mut answers) = match self.protocol {
+            Protocol::Json => (Media::Lines, contents.answers),
             _ if contents.reject.is_some() => (Media::Lines, Vec::new()),
-            _ => (Media::Bytes, contents.safe),
+            _ => (Media::Bytes, contents.answers),
         };
         let mut message = contents.message;
         message.kind = match message.reports.is_empty() {
@@ -109,18 +109,16 @@ impl Session {
         let status = match contents.reject {
             None => "200 OK",
             Some(reject) => {
-                if safe.is_empty() {
-                    safe = reason(&reject.to_string());
+                if answers.is_empty() {
+                    answers = reason(&reject.to_string());
                 }
                 "400 Bad Request"
             }
         };
-        message.answer_now = with_body(head, status, media, &safe);
+        message.answer_now = with_body(head, status, media, &answers);
         if !message.reports.is_empty() {
-            let mut no_room = contents.no_room;
-            if no_room.is_empty() {
-                no_room = reason("there is no room");
-            }
+            // All of it, or nothing: there is nothing to name.
+            let no_room = reason("there is no room");
             message.answer_if_refused = with_body(head, NO_ROOM, Media::Lines, &no_room);
         }
         let reports = std::mem::take(&mut message.reports);

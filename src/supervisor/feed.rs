@@ -3,8 +3,10 @@
 //! An ingest says how its feed is doing; [`super::reopen`], which is pure, says when the next one is opened. What is open
 //! is kept by the node: an ingest that is started again goes on with it.
 
+mod exec;
 mod fifo;
 mod gpsd;
+mod running;
 mod serial;
 mod state;
 
@@ -12,10 +14,12 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, interval, sleep};
 use tracing::{debug, info, warn};
 
+use self::exec::ProgramKeeper;
 use self::gpsd::Gpsd;
 pub use self::state::FeedState;
 use self::state::meaning;
@@ -29,6 +33,9 @@ use crate::role::{Feed, FeedEnd};
 
 /// Words of an ingest about its feed that may wait; it says two of each.
 const SAID_MAX: usize = 64;
+
+/// How long a drain waits for programs: until they have ended or were killed, and a little for what is read then.
+pub const STOP_WAIT: Duration = exec::TERM_WAIT.saturating_add(Duration::from_millis(500));
 
 /// How often it is looked whether a named pipe is still what its path leads to.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -55,6 +62,10 @@ pub struct FeedKeeper {
     /// The ingest that it feeds.
     pub name: ProcessName,
     said: Option<mpsc::Sender<Said>>,
+    stop: watch::Sender<bool>,
+    /// The task of a program's keeper, which ends some time after it was told to.
+    program: Option<JoinHandle<()>>,
+    abort: AbortHandle,
 }
 
 impl FeedKeeper {
@@ -66,24 +77,44 @@ impl FeedKeeper {
         news: mpsc::Sender<News>,
     ) -> FeedKeeper {
         let (said, heard) = mpsc::channel(SAID_MAX);
-        let keeper = Keeper {
-            node: Rc::clone(node),
-            name: name.clone(),
-            reopen: match &sensor.input {
-                Input::Serial { bauds, .. } => Reopen::new(bauds.len(), false),
-                Input::Fifo { .. } => Reopen::new(1, true),
-                _ => Reopen::new(1, false),
-            },
-            sensor,
-            news,
-            said: heard,
-            gpsd: Gpsd::new(),
-            number: 0,
+        let (stop, stopped) = watch::channel(false);
+        let node = Rc::clone(node);
+        let (abort, program) = if let Input::Exec(program) = &sensor.input {
+            let keeper = ProgramKeeper {
+                node,
+                name: name.clone(),
+                program: program.clone(),
+                sensor,
+                news,
+                said: heard,
+                stop: stopped,
+            };
+            let task = tokio::task::spawn_local(keeper.keep());
+            (task.abort_handle(), Some(task))
+        } else {
+            let keeper = Keeper {
+                node,
+                name: name.clone(),
+                reopen: match &sensor.input {
+                    Input::Serial { bauds, .. } => Reopen::new(bauds.len(), false),
+                    Input::Fifo { .. } => Reopen::new(1, true),
+                    _ => Reopen::new(1, false),
+                },
+                sensor,
+                news,
+                said: heard,
+                gpsd: Gpsd::new(),
+                number: 0,
+            };
+            let task = tokio::task::spawn_local(keeper.keep());
+            (task.abort_handle(), None)
         };
-        tokio::task::spawn_local(keeper.keep());
         FeedKeeper {
             name,
             said: Some(said),
+            stop,
+            program,
+            abort,
         }
     }
 
@@ -95,9 +126,20 @@ impl FeedKeeper {
         }
     }
 
-    /// Opens nothing any more.
-    pub fn stop(&mut self) {
-        self.said = None;
+    /// Opens nothing any more. A program is asked to end, and what it still writes is waited for: returns what ends when
+    /// that is so.
+    pub fn stop(&mut self) -> Option<JoinHandle<()>> {
+        self.stop.send_replace(true);
+        let program = self.program.take();
+        if program.is_none() {
+            self.said = None;
+        }
+        program
+    }
+
+    /// Drops the feed as it is; a program is killed.
+    pub fn kill(&mut self) {
+        self.abort.abort();
     }
 }
 
@@ -159,12 +201,15 @@ impl Keeper {
             Input::Serial { path, bauds } => {
                 serial::open(path, bauds[self.reopen.variant()], number)
             }
-            Input::Gpsd { connect, receiver } => {
+            Input::Gpsd {
+                connect,
+                receiver,
+                sentences,
+            } => {
                 let receiver = receiver.as_deref();
-                let protocol = self.sensor.protocol;
-                self.gpsd.open(connect, receiver, protocol, number).await
+                self.gpsd.open(connect, receiver, *sentences, number).await
             }
-            Input::Exec(_) => Err(io::Error::from(io::ErrorKind::Unsupported)),
+            Input::Exec(_) => unreachable!("a program has a keeper of its own"),
             Input::Tcp(_) | Input::Http(_) | Input::Udp { .. } | Input::File { .. } => {
                 unreachable!("only what is a feed has a keeper")
             }
@@ -177,7 +222,7 @@ impl Keeper {
             Input::Fifo { path, .. } => format!("named pipe {path}"),
             Input::Serial { path, .. } => format!("serial line {path}"),
             Input::Gpsd { connect, .. } => format!("gpsd at {connect}"),
-            Input::Exec(program) => program.command.join(" "),
+            Input::Exec(_) => unreachable!("a program has a keeper of its own"),
             Input::Tcp(_) | Input::Http(_) | Input::Udp { .. } | Input::File { .. } => {
                 unreachable!("only what is a feed has a keeper")
             }

@@ -18,6 +18,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub struct Reopen {
     /// Ways to open it: the rates of a serial line.
     variants: usize,
+    pause_max: Duration,
     /// Writers come and go: their end is no fault.
     shared: bool,
     failures: u32,
@@ -30,10 +31,19 @@ impl Reopen {
     pub fn new(variants: usize, shared: bool) -> Reopen {
         Reopen {
             variants: variants.max(1),
+            pause_max: PAUSE_MAX,
             shared,
             failures: 0,
             sound: false,
             variant: 0,
+        }
+    }
+
+    /// With a longest pause of its own.
+    pub fn up_to(pause_max: Duration) -> Reopen {
+        Reopen {
+            pause_max,
+            ..Reopen::new(1, false)
         }
     }
 
@@ -71,7 +81,7 @@ impl Reopen {
     pub fn failed(&mut self) -> Duration {
         let pause = PAUSE_MIN * 2u32.pow(self.failures.min(8));
         self.failures = self.failures.saturating_add(1);
-        pause.min(PAUSE_MAX)
+        pause.min(self.pause_max)
     }
 }
 
@@ -89,6 +99,13 @@ mod tests {
         assert_eq!(pauses, [250, 500, 1_000, 2_000, 2_000, 2_000]);
         reopen.sound();
         assert_eq!(reopen.ended(FeedEnd::Closed, LONG), PAUSE_MIN);
+    }
+
+    #[test]
+    fn a_longest_pause_of_ones_own_is_kept() {
+        let mut reopen = Reopen::up_to(Duration::from_secs(30));
+        let pauses: Vec<_> = (0..9).map(|_| reopen.failed().as_millis()).collect();
+        assert_eq!(pauses[5..], [8_000, 16_000, 30_000, 30_000]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::role::Notice;
 use crate::stats::{Page, Value};
 
 /// The whole node.
@@ -27,9 +28,27 @@ pub struct Report {
     pub feeds: Vec<FeedReport>,
     /// The rings.
     pub rings: Vec<RingReport>,
+    /// The programs of `exec` sensors.
+    #[serde(default)]
+    pub programs: Vec<ProgramReport>,
     /// The recordings.
     #[serde(default)]
     pub captures: Vec<CaptureReport>,
+}
+
+/// One program.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProgramReport {
+    /// The sensor that it feeds.
+    pub sensor: String,
+    /// Its process id, while it runs.
+    pub pid: Option<u32>,
+    /// `running`, `waiting` (to be started again) or `ended`.
+    pub state: String,
+    /// Times that it was started again.
+    pub restarts: u32,
+    /// How it ended the last time.
+    pub last_exit: Option<String>,
 }
 
 /// One sensor's recording.
@@ -83,8 +102,75 @@ pub struct ProcessReport {
     pub looping: bool,
     /// How it ended the last time.
     pub last_exit: Option<String>,
+    /// Device ids that an operator should look at (ingest only).
+    #[serde(default)]
+    pub notices: Vec<NoticeReport>,
     /// Its counters and gauges that are not zero, by name and labels.
     pub figures: BTreeMap<String, f64>,
+}
+
+impl ProgramReport {
+    /// Of a sensor whose program was not started yet.
+    pub fn of(sensor: &str) -> ProgramReport {
+        ProgramReport {
+            sensor: sensor.into(),
+            pid: None,
+            state: "waiting".into(),
+            restarts: 0,
+            last_exit: None,
+        }
+    }
+}
+
+/// A device id that an operator should look at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NoticeReport {
+    /// `unknown` (not on the list) or `contested` (several devices seem to have it).
+    pub what: String,
+    /// The id.
+    pub device: String,
+    /// Where it came from first.
+    pub source: String,
+    /// When it was noticed first, milliseconds since 1970 UTC.
+    pub first_ms: i64,
+    /// ... and last.
+    pub last_ms: i64,
+    /// How often.
+    pub count: u64,
+}
+
+impl NoticeReport {
+    /// Of what an ingest says.
+    pub fn of(notice: &Notice) -> NoticeReport {
+        NoticeReport {
+            what: notice.what.name().into(),
+            device: notice.device.to_string(),
+            source: notice.source.clone(),
+            first_ms: notice.first_ms,
+            last_ms: notice.last_ms,
+            count: notice.count,
+        }
+    }
+}
+
+/// What became of a reload, as the control socket tells it and `ringway reload` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Lists of devices.
+    pub device_lists: Vec<ReloadedList>,
+}
+
+/// One list of devices that was to be read again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReloadedList {
+    /// Whose.
+    pub sensor: String,
+    /// From where.
+    pub path: String,
+    /// How many devices are on it, if it is right and used now.
+    pub devices: Option<u32>,
+    /// Why the one before stays.
+    pub error: Option<String>,
 }
 
 /// One ring.

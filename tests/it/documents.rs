@@ -1,9 +1,13 @@
 //! Tables of the documents against the lists that the program is made of, and examples against the program.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use ringway::frame::{AlarmKind, AttributeKey, Severity};
 use ringway::protocol::{Protocol, Reject};
+
+use crate::authority::Authority;
 
 fn read(document: &str) -> String {
     let path = format!("{}/docs/{document}", env!("CARGO_MANIFEST_DIR"));
@@ -117,12 +121,20 @@ fn the_examples_of_ways_in_are_right() {
     let text = read("sensors.md");
     for (number, example) in blocks(&text, "toml").iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
+        if example.contains("[sensor.tls]") {
+            let authority = Authority::new("fleet");
+            authority.server(2090).write(folder.path());
+            std::fs::write(folder.path().join("fleet.pem"), &authority.pem).unwrap();
+        }
         for name in example.split('"').skip(1).step_by(2) {
-            let is_file = [".txt", ".log", ".nmea", ".ringcap"]
+            let is_file = [".txt", ".log", ".nmea", ".ringcap", ".py"]
                 .iter()
                 .any(|ending| name.ends_with(ending));
             if is_file && !name.starts_with('/') {
-                std::fs::write(folder.path().join(name), "").unwrap();
+                let path = folder.path().join(name);
+                std::fs::write(&path, "").unwrap();
+                // A program has to be one.
+                std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
             }
         }
         let main = folder.path().join("edge.toml");

@@ -46,6 +46,13 @@ fn the_state_table_agrees_with_its_judge_on_every_kept_input() {
     });
 }
 
+#[test]
+fn captures_of_every_kept_kind_are_read_to_their_end() {
+    replay("capture_reader", |bytes| {
+        harness::capture::run(bytes);
+    });
+}
+
 /// Every decoder on its kept inputs, and on other people's messages, where they are: those stay where they are.
 #[test]
 fn decoders_keep_their_promises_on_every_kept_input() {
@@ -54,4 +61,7 @@ fn decoders_keep_their_promises_on_every_kept_input() {
             harness::decoder::run(protocol, bytes, None);
         });
     }
+    replay("decode_http", |bytes| {
+        harness::decoder::run_requests(bytes, None);
+    });
 }

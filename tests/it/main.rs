@@ -3,11 +3,13 @@
 // A test that cannot go on stops with the line that broke, also in what tests share.
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod architecture;
 mod aside;
 mod authority;
 mod browser;
 mod bytes;
+mod captures;
 mod delivery;
 mod demo;
 mod dispatched;
@@ -15,10 +17,13 @@ mod dispatcher;
 mod documents;
 mod drive;
 mod example;
+mod exec;
 mod exposition;
 mod fail_over;
 mod fail_points;
+mod fed;
 mod fuzz_corpus;
+mod gpsd;
 mod http;
 mod json;
 mod listening;
@@ -29,10 +34,11 @@ mod observe;
 mod owed;
 mod page;
 mod pipes;
-mod receiver;
+mod plugins;
 mod recording;
 mod replay;
 mod rubbish;
+mod serial;
 mod stream;
 mod supervision;
 mod terminal;

@@ -78,6 +78,11 @@ impl Node {
 
     /// Starts the program; its standard error goes to a file.
     pub fn launch(&mut self) {
+        self.launch_by(Command::new(env!("CARGO_BIN_EXE_ringway")));
+    }
+
+    /// Starts a command that becomes the program when it is given the program's arguments.
+    pub fn launch_by(&mut self, mut command: Command) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -88,7 +93,7 @@ impl Node {
         let fail_folder = fail_folder
             .exists()
             .then_some((FOLDER_VARIABLE, fail_folder));
-        let child = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        let child = command
             .arg("run")
             .arg("--config")
             .arg(self.config_path())

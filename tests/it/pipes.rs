@@ -14,8 +14,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 
 use crate::example;
+use crate::fed::{await_feed, await_shown, feed, refused, resident, sentence};
 use crate::node::{DEADLINE, Node, QUIET, wait_for};
-use crate::receiver::{await_feed, await_shown, feed, refused, resident, sentence};
 use crate::terminal::{now_s, report};
 
 const FRAMES: &str = "ringway_frames_published_total";
@@ -187,7 +187,6 @@ fn a_node_starts_without_a_writer_and_each_writers_end_ends_its_message() {
         .unwrap();
     await_shown(&node, "bridge-1", 3);
     assert_eq!(node.figure("bridge", FRAMES), 2.0);
-    assert_eq!(node.figure("bridge", "ringway_messages_total"), 2.0);
     assert_eq!(
         node.figure(
             "bridge",
@@ -433,7 +432,8 @@ fn answers_that_nobody_reads_are_withheld_and_counted_and_stop_nothing() {
         modem.hear();
         (modem.heard.len() >= usize::from(kept)).then_some(())
     });
-    assert_eq!(modem.heard, (1..=kept).collect::<Vec<_>>());
+    let expected: Vec<_> = (1..=kept).collect();
+    assert!(modem.heard == expected, "not the first {kept}, in order");
     modem.serial = count;
     let serial = modem.locate(&node);
     modem.await_answer(serial);

@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Bytes of answers that are kept while nobody reads them; further answers are withheld.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
@@ -34,6 +37,16 @@ impl Answers {
     /// The file, to wait for.
     pub fn file(&self) -> &File {
         &self.to
+    }
+
+    /// Whether somebody may still read them: a program that has ended does not.
+    pub fn has_reader(&self) -> bool {
+        let mut polled = [PollFd::new(self.to.as_fd(), PollFlags::POLLOUT)];
+        let polled = match poll(&mut polled, PollTimeout::ZERO) {
+            Ok(_) => polled[0].revents(),
+            Err(_) => None,
+        };
+        !self.gone && !polled.is_some_and(|found| found.contains(PollFlags::POLLERR))
     }
 
     /// Takes an answer to write; `false`: it is withheld, because too many are kept or nobody reads them.
@@ -89,6 +102,14 @@ mod tests {
     fn answers() -> (Answers, File) {
         let (reader, writer) = pipe2(OFlag::O_NONBLOCK).unwrap();
         (Answers::new(writer.into()), reader.into())
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_seen_before_anything_is_written() {
+        let (answers, reader) = answers();
+        assert!(answers.has_reader());
+        drop(reader);
+        assert!(!answers.has_reader());
     }
 
     #[test]

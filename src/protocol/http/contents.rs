@@ -12,8 +12,14 @@ pub(super) const REPORTS_MAX: usize = MESSAGE_FRAMES_MAX;
 /// Most messages that cannot be read before the rest of a body is left unread.
 const PROBLEMS_MAX: u32 = 16;
 
+/// Most attributes of a request.
+const ATTRIBUTES_MAX: usize = 2_048;
+
 /// Most attributes that are kept of messages without a report.
-const ATTRIBUTES_MAX: usize = 64;
+const STATUS_ATTRIBUTES_MAX: usize = 64;
+
+/// Most bytes of all answers together: they wait with the request, and so may ten thousand others.
+pub(super) const ANSWER_BYTES_MAX: usize = 8 * 1024;
 
 /// What was read.
 #[derive(Default)]
@@ -25,11 +31,11 @@ pub(super) struct Contents {
     /// Why the first of those that are not was refused.
     pub(super) reject: Option<Reject>,
     problems: u32,
-    /// There are more reports than a request may have.
-    pub(super) too_many: bool,
-    /// Their answers if all is safe, and if there was no room.
-    pub(super) safe: Vec<u8>,
-    pub(super) no_room: Vec<u8>,
+    /// What there is more of than a request may have.
+    pub(super) too_many: Option<&'static str>,
+    attributes: usize,
+    /// Their answers if all is safe.
+    pub(super) answers: Vec<u8>,
     /// Answers are lines of JSON, in which everything can be said.
     lines: bool,
 }
@@ -118,7 +124,7 @@ impl Contents {
 
     /// Whether what follows is not read any more.
     fn is_enough(&self) -> bool {
-        self.problems >= PROBLEMS_MAX || self.too_many
+        self.problems >= PROBLEMS_MAX || self.too_many.is_some()
     }
 
     fn take(&mut self, read: Result<Message, Reject>) {
@@ -132,23 +138,26 @@ impl Contents {
             Err(reject) => return self.problem(reject),
         };
         let ours = &mut self.message;
-        if ours.reports.len() + message.reports.len() > REPORTS_MAX {
-            self.too_many = true;
+        let attributes = message.reports.iter().map(|report| report.attributes.len());
+        self.attributes += attributes.sum::<usize>();
+        self.answers.append(&mut message.answer_now);
+        self.answers.append(&mut message.answer_when_safe);
+        self.too_many = match () {
+            () if ours.reports.len() + message.reports.len() > REPORTS_MAX => Some("256 reports"),
+            () if self.attributes > ATTRIBUTES_MAX => Some("2048 attributes"),
+            () if self.answers.len() > ANSWER_BYTES_MAX => Some("8192 bytes of answers"),
+            () => None,
+        };
+        if self.too_many.is_some() {
             return;
         }
         if ours.reports.is_empty() {
             ours.device = message.device.or(ours.device);
         }
         ours.reports.append(&mut message.reports);
-        if ours.attributes.len() + message.attributes.len() <= ATTRIBUTES_MAX {
+        if ours.attributes.len() + message.attributes.len() <= STATUS_ATTRIBUTES_MAX {
             ours.attributes.append(&mut message.attributes);
         }
-        if self.lines {
-            self.no_room.extend_from_slice(&message.answer_now);
-        }
-        self.safe.append(&mut message.answer_now);
-        self.safe.append(&mut message.answer_when_safe);
-        self.no_room.append(&mut message.answer_if_refused);
         match message.refused {
             // Sound, and answered so.
             None | Some(Reject::UnknownKind | Reject::Part) => self.sound += 1,

@@ -328,19 +328,53 @@ fn what_is_sound_is_taken_and_the_status_tells_that_it_was_not_all() {
 }
 
 #[test]
-fn what_there_is_no_room_for_is_to_come_again_by_status_and_by_name() {
-    let status_line = r#"{"device":"a","id":4,"attributes":{}}"#;
-    let message = one(
-        Protocol::Json,
-        &post(format!("{PLACE}\n{status_line}").as_bytes()),
-    );
+fn what_there_is_no_room_for_is_503_with_a_time_to_come_again() {
+    let message = one(Protocol::Json, &post(PLACE.as_bytes()));
     let text = String::from_utf8(message.answer_if_refused.clone()).unwrap();
-    assert!(text.contains("\r\nRetry-After: 5\r\n"), "{text}");
-    let lines = "{\"again\":1}\n{\"safe\":4}\n".to_owned();
-    assert_eq!(said(&message.answer_if_refused), (503, lines));
-    let nameless = one(Protocol::Json, &post(br#"{"device":"a","lat":1,"lon":2}"#));
+    assert!(
+        text.contains("\r\nRetry-After: 5\r\n") && !text.contains("close"),
+        "{text}"
+    );
     let reason = "{\"reason\":\"there is no room\"}\n".to_owned();
-    assert_eq!(said(&nameless.answer_if_refused), (503, reason));
+    assert_eq!(said(&message.answer_if_refused), (503, reason));
+}
+
+/// Answers wait with their requests, and attributes with their reports: what one client may have is bounded.
+#[test]
+fn a_request_has_limits_of_answers_and_attributes() {
+    let refused = |body: &str| {
+        let message = one(Protocol::Json, &post(body.as_bytes()));
+        assert!(message.reports.is_empty(), "nothing of it is taken");
+        said(&message.answer_now)
+    };
+    let status = "{\"device\":\"a\",\"id\":1}";
+    // 744 answers of 11 bytes are 8,184 bytes.
+    let message = one(Protocol::Json, &post(status.repeat(744).as_bytes()));
+    assert_eq!(said(&message.answer_now).0, 200);
+    let (code, why) = refused(&status.repeat(745));
+    assert_eq!(
+        (code, why.contains("8192 bytes of answers")),
+        (413, true),
+        "{why}"
+    );
+
+    let attributes: Vec<_> = (0..64).map(|n| format!("\"a{n}\":1")).collect();
+    let report = format!(
+        "{{\"device\":\"a\",\"held\":[],\"attributes\":{{{}}}}}",
+        attributes.join(",")
+    );
+    assert_eq!(
+        one(Protocol::Json, &post(report.repeat(32).as_bytes()))
+            .reports
+            .len(),
+        32
+    );
+    let (code, why) = refused(&report.repeat(33));
+    assert_eq!(
+        (code, why.contains("2048 attributes")),
+        (413, true),
+        "{why}"
+    );
 }
 
 #[test]

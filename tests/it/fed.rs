@@ -1,5 +1,11 @@
 //! What a receiver says, and how a fed sensor of a node is doing.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::fcntl::OFlag;
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::unistd::Pid;
 use ringway::supervisor::report::FeedReport;
 use serde_json::Value;
@@ -7,12 +13,12 @@ use serde_json::Value;
 use crate::node::{Node, wait_for};
 use crate::web;
 
-/// A sentence of a moment of 9 December 2002, which a day's second tells. The check is the XOR of what stands between
+/// A sentence of a moment of 18 October 2022, which a day's second tells. The check is the XOR of what stands between
 /// `$` and `*`; the fields are those of the u-blox manual's example.
 pub fn sentence(second: u32) -> String {
     let (hours, minutes, seconds) = (second / 3600, second / 60 % 60, second % 60);
     let text = format!(
-        "GPRMC,{hours:02}{minutes:02}{seconds:02}.00,A,4717.11437,N,00833.91522,E,0.004,77.52,091202,,,A"
+        "GPRMC,{hours:02}{minutes:02}{seconds:02}.00,A,4717.11437,N,00833.91522,E,0.004,77.52,181022,,,A"
     );
     let check = text.bytes().fold(0, |sum, byte| sum ^ byte);
     format!("${text}*{check:02X}\r\n")
@@ -21,7 +27,17 @@ pub fn sentence(second: u32) -> String {
 /// How the time of [`sentence`] is shown.
 pub fn shown_time(second: u32) -> String {
     let (hours, minutes, seconds) = (second / 3600, second / 60 % 60, second % 60);
-    format!("2002-12-09T{hours:02}:{minutes:02}:{seconds:02}.000Z")
+    format!("2022-10-18T{hours:02}:{minutes:02}:{seconds:02}.000Z")
+}
+
+/// The other side of a pseudo-terminal and its path; no program that is started has it, and it never blocks.
+pub fn pseudo_terminal() -> (File, PathBuf) {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let wire = posix_openpt(flags).unwrap();
+    grantpt(&wire).unwrap();
+    unlockpt(&wire).unwrap();
+    let path = ptsname_r(&wire).unwrap();
+    (OwnedFd::from(wire).into(), path.into())
 }
 
 /// A device's track as subscribers get it, if it is known.
