@@ -151,7 +151,7 @@ fn a_fleet_over_tls_is_answered_whatever_happens_to_its_ingest() {
         ..Options::new(seed, DEVICES, site.address().parse().unwrap())
     };
     let roads = Roads::new(town::generate(seed)).unwrap();
-    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let check = std::thread::scope(|scope| {
         let handshakes = "ringway_tls_handshakes_total";
         let site = &site;
