@@ -6,6 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 
 use super::ConfigError;
+use super::admit::admit;
 use super::check::{Source, in_range};
 use super::document::{Baud, InputKind, SensorSection};
 use super::port::{Ports, Transport};
@@ -74,6 +75,7 @@ pub fn sensor(
         answers_max: in_range(source, s.answers_max.as_ref(), 16_384, 1..=1 << 20)?,
         rank: in_range(source, s.rank.as_ref(), 1, 1..=9)?,
         capture: s.capture,
+        admit: admit(source, s)?,
     })
 }
 

@@ -76,7 +76,7 @@ async fn beside(form: Form) -> Verdict {
     let came = await_(|| has_come(&crowd.report())).await;
     let beside = windows(&stand, &size).await;
     let report = crowd.report();
-    let figures = figures(&stand.node);
+    let node = figures(&stand.node);
     drop(crowd);
     let check = stand.fleet.finish().await;
     let ratio = median(&beside) / median(&quiet);
@@ -88,8 +88,8 @@ async fn beside(form: Form) -> Verdict {
         ("p99_ms_beside", json!(beside)),
         ("p99_ratio", json!((ratio * 100.0).round() / 100.0)),
         ("delivered_per_mille", json!(delivered)),
-        ("crowd", json!(report)),
-        ("node", figures),
+        ("crowd", told(&report)),
+        ("node", node),
     ]);
     judge(&check, counts)
         .but(&[
@@ -135,6 +135,22 @@ fn median(windows: &[f64]) -> f64 {
     let mut sorted = windows.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
+}
+
+/// What happened to the crowd.
+fn told(report: &Report) -> Value {
+    let (garbage, slow, idle) = (&report.garbage, &report.slow, &report.idle);
+    json!({
+        "seconds": report.seconds.round(),
+        "garbage_connected": garbage.connected,
+        "garbage_closed": garbage.closed_by_peer,
+        "garbage_mb": garbage.sent_bytes / 1_000_000,
+        "slow_connected": slow.connected,
+        "slow_closed": slow.closed_by_peer,
+        "idle_logged_in": idle.logged_in,
+        "idle_closed": idle.closed_by_peer,
+        "refused": garbage.refused + slow.refused + idle.refused,
+    })
 }
 
 /// What the ingest says of connections that came and went.

@@ -27,6 +27,9 @@ const BURST_MESSAGES_MAX: u64 = 1_000;
 const SLOW_BODY_BYTES: usize = 1_000;
 /// Pause between two pieces of rubbish: a line of 3 Mbit/s, not the machine's memory.
 const PIECE_PAUSE: Duration = Duration::from_millis(10);
+/// Bytes that the kernel is asked to hold for each connection: rubbish waits with its sender, not in the memory of a
+/// machine that both share.
+const SEND_BYTES: u32 = 16 * 1024;
 /// Bytes taken from a socket at a time.
 const READ_BYTES: usize = 2 * 1024;
 
@@ -108,6 +111,7 @@ impl<'a> Member<'a> {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
+        socket.set_send_buffer_size(SEND_BYTES)?;
         if let Some(sources) = &options.sources {
             let source = sources.pick(&mut self.random);
             socket.bind(SocketAddr::from((source, 0)))?;

@@ -38,7 +38,7 @@ impl Fed {
         {
             any = true;
             let number = open.number;
-            self.message(number, message, at);
+            self.let_in(number, message, at);
         }
         any
     }
