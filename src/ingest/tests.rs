@@ -1,6 +1,7 @@
 //! The ingest with real sockets, a real ring and a classifier that is this test.
 
 mod admission;
+mod captured;
 mod order;
 mod rubbish;
 mod tls;

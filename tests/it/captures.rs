@@ -1,8 +1,10 @@
-//! Recordings of a real node: what another node makes of them, and what becomes of them when processes are killed, files
-//! are turned over, cut, or find no room.
+//! Recordings of a real node: what another node makes of them, and what becomes of them when processes are killed,
+//! files are turned over, cut, or find no room.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::UdpSocket;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread::JoinHandle;
@@ -537,4 +539,64 @@ fn a_disk_without_room_costs_the_recording_and_not_the_sensor() {
     assert!(stopped.contains("less than capture.free_min"), "{stopped}");
     tell(&mut terminal(&node, 1), now_s() - 60);
     assert!(record(&node, &["trackers"], 64).contains("bytes left"));
+}
+
+/// A line of our own schema.
+fn line(time_s: u32) -> String {
+    format!("{{\"device\":\"van-1\",\"time\":{time_s}000,\"lat\":48.1,\"lon\":11.5}}\n")
+}
+
+/// Records a sensor that is told three lines, and has another node make the same of the capture.
+fn is_recorded(sensor: &str, tell: impl FnOnce(&Node, &[String])) {
+    let start_s = now_s() - 1_000;
+    let lines: Vec<String> = (0..3).map(|second| line(start_s + second)).collect();
+    let sensor =
+        format!("[[sensor]]\nname = \"s\"\nprotocol = \"json\"\ncapture = true\n{sensor}\n");
+    let mut node = Node::start(&format!("{sensor}{SERVERS}"));
+    tell(&node, &lines);
+    node.await_figure("dispatcher", "ringway_tracks_total", 3.0);
+    let track = web::get_json(&node.address("dispatcher"), "/v1/tracks/van-1");
+    assert_eq!(node.terminate().code(), Some(0), "{}", node.log());
+    let (objects, said) = replay(&captures(&node), 0);
+    let expected = [start_s, start_s + 1, start_s + 2];
+    assert_eq!((seconds(&objects), said.as_str()), (expected.to_vec(), ""));
+    let capture = joined(&node);
+    let again = format!(
+        "[[sensor]]\nname = \"s\"\nprotocol = \"json\"\ninput = \"file\"\npath = {:?}\nspeed = 0.0\n",
+        capture.path()
+    );
+    let again = Node::start(&format!("{again}{SERVERS}"));
+    again.await_figure("dispatcher", "ringway_tracks_total", 3.0);
+    let same = web::get_json(&again.address("dispatcher"), "/v1/tracks/van-1");
+    assert_eq!(same, track, "the time of reception is part of it");
+}
+
+#[test]
+fn requests_are_recorded_with_what_they_came_in() {
+    is_recorded(
+        "input = \"http\"\nlisten = \"127.0.0.1:0\"",
+        |node, lines| {
+            for line in lines {
+                let mut stream = TcpStream::connect(node.address("sensor:s")).unwrap();
+                stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                let length = line.len();
+                let head =
+                    format!("POST / HTTP/1.1\r\nHost: n\r\nContent-Length: {length}\r\n\r\n");
+                stream.write_all((head + line).as_bytes()).unwrap();
+                let mut answer = [0; 12];
+                stream.read_exact(&mut answer).unwrap();
+                assert!(answer.starts_with(b"HTTP/1.1 20"), "{answer:?}");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_pipe_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    is_recorded(&format!("input = \"fifo\"\npath = {path:?}"), |_, lines| {
+        let mut pipe = wait_for("the pipe", || File::options().append(true).open(&path).ok());
+        pipe.write_all(lines.concat().as_bytes()).unwrap();
+    });
 }
