@@ -20,6 +20,7 @@ mod tally;
 mod tcp;
 mod tls;
 mod trace_id;
+mod turns;
 mod udp;
 mod wake;
 

@@ -225,6 +225,11 @@ impl Connections {
         self.get(key).is_some_and(|c| c.tls_wants_write())
     }
 
+    /// Whether something sound has come of a connection.
+    pub fn is_sound(&mut self, key: Key) -> bool {
+        self.get(key).is_some_and(|c| c.standing == Standing::Sound)
+    }
+
     /// A connection sent a sound message: what else comes from there can be trusted a little.
     pub fn sound(&mut self, key: Key) {
         let Some(connection) = self.get(key).filter(|c| c.standing != Standing::Sound) else {
