@@ -4,6 +4,7 @@ pub mod check;
 pub mod decode;
 pub mod demo;
 pub mod record;
+pub mod reload;
 pub mod replay;
 pub mod run;
 mod said;
@@ -79,6 +80,8 @@ pub enum Verb {
     Replay(replay::Replay),
     /// Show how a running node is doing
     Status(status::Status),
+    /// Have a running node read its lists of devices again
+    Reload(reload::Reload),
     /// Record what a sensor's devices say while the node runs
     Record(record::Record),
     /// Print the version
@@ -129,6 +132,7 @@ pub fn carry_out(verb: Verb) -> i32 {
             }
         }
         Verb::Status(status) => status::run(&status),
+        Verb::Reload(reload) => reload::run(&reload),
         Verb::Record(record) => record::run(&record),
         Verb::Replay(replay) => replay::run(&replay),
         Verb::Version => {

@@ -1,9 +1,11 @@
 //! Configuration: what an operator writes in one TOML file and its drop-ins, checked once and as a whole, then handed
 //! to each role as plain settings.
 
+mod admit;
 mod capture;
 pub mod certificates;
 mod check;
+mod devices;
 mod document;
 mod port;
 mod program;
@@ -18,12 +20,13 @@ use std::path::{Path, PathBuf};
 
 pub use port::Address;
 pub use settings::{
-    Ack, CaptureSettings, ClientCertificates, DispatcherSettings, Fence, Identity, Input, JumpRule,
-    Listening, Node, ObserverSettings, OverspeedRule, Program, Rules, SensorSettings, Tls,
-    TraceSettings, UplinkSettings,
+    Ack, Admission, CaptureSettings, ClientCertificates, DispatcherSettings, Fence, Identity,
+    Input, JumpRule, Listening, Node, ObserverSettings, OverspeedRule, Program, Rules,
+    SensorSettings, Takeover, Tls, TraceSettings, Unknown, UplinkSettings,
 };
 
 use check::{Source, plain};
+pub use devices::{DeviceList, DeviceListError, LIST_BYTES_MAX};
 pub use unit::Millis;
 
 /// Most bytes of one configuration file.

@@ -1,5 +1,6 @@
 //! The ingest process: one sensor's bytes in, frames out, answers back.
 
+mod admit;
 mod capture;
 mod connection;
 mod connections;
@@ -16,6 +17,7 @@ mod publishing;
 mod round;
 mod session;
 mod silence;
+mod sources;
 mod tally;
 mod tcp;
 mod tls;

@@ -13,6 +13,7 @@ use crate::config::{
     DispatcherSettings, Fence, Node, ObserverSettings, Rules, SensorSettings, TraceSettings,
     UplinkSettings,
 };
+use crate::frame::DeviceId;
 use crate::ring::{Geometry, Identity};
 
 /// What a process of this binary can be.
@@ -257,6 +258,67 @@ pub enum FeedEnd {
     Stalled,
 }
 
+/// The list of the devices that a sensor's operator knows, as it was read at one time.
+#[derive(Debug)]
+pub struct Devices {
+    /// Grows with each one that is read for the sensor.
+    pub number: u64,
+    /// A memfd with the text of the file; nobody changes it any more.
+    pub list: OwnedFd,
+}
+
+impl Devices {
+    /// Another descriptor of the same.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn try_clone(&self) -> std::io::Result<Devices> {
+        Ok(Devices {
+            number: self.number,
+            list: self.list.try_clone()?,
+        })
+    }
+}
+
+/// What an ingest notices of a device id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Noticed {
+    /// It is not on the list.
+    Unknown,
+    /// Several devices seem to have it: they take over from each other again and again.
+    Contested,
+}
+
+impl Noticed {
+    /// All of it; the place in the list is the number.
+    pub const ALL: [Noticed; 2] = [Noticed::Unknown, Noticed::Contested];
+
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Noticed::Unknown => "unknown",
+            Noticed::Contested => "contested",
+        }
+    }
+}
+
+/// A device id that an operator should look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Why.
+    pub what: Noticed,
+    /// The id.
+    pub device: DeviceId,
+    /// The address that it came from first.
+    pub source: String,
+    /// When it was noticed first, milliseconds of the wall clock.
+    pub first_ms: i64,
+    /// ... and last.
+    pub last_ms: i64,
+    /// How often: messages, or take-overs.
+    pub count: u64,
+}
+
 /// What a sensor's TLS is made of, judged by the supervisor: files in memory that nobody can change any more.
 #[derive(Debug)]
 pub struct Certificates {
@@ -286,6 +348,8 @@ impl Certificates {
 pub enum Handed {
     /// A feed, in the place of the one before.
     Feed(Feed),
+    /// A list of devices, in the place of the one before if it is right.
+    Devices(Devices),
     /// A file to record in, in the place of the one before; `None`: nothing is recorded any more.
     Capture(Option<Recording>),
     /// Certificates for connections that come from now on.
@@ -312,6 +376,10 @@ impl Handed {
                     log,
                 }))
             }
+            ToChild::Devices { number } => Some(Handed::Devices(Devices {
+                number,
+                list: fds.next()?,
+            })),
             ToChild::Capture {
                 of: Some((mark, life)),
             } => {
@@ -354,6 +422,11 @@ pub enum ToChild {
         /// Whether there is one of what it says about itself.
         log: bool,
     },
+    /// A list of devices (ingest only). Beside it travels the memfd.
+    Devices {
+        /// See [`Devices::number`].
+        number: u64,
+    },
     /// What a sensor's bytes are recorded in from now on (ingest only). Beside it travels the file, if there is one.
     Capture {
         /// [`Recording::mark`] and [`Recording::life`]; none: nothing is recorded any more.
@@ -392,6 +465,15 @@ pub enum FromChild {
         /// Why.
         why: FeedEnd,
     },
+    /// A list of devices was read (ingest only, once a list).
+    Devices {
+        /// Which list.
+        number: u64,
+        /// How many ids are on it, or why the one before stays.
+        outcome: Result<u32, String>,
+    },
+    /// Device ids that an operator should look at (ingest only), in the place of those said before.
+    Notices(Vec<Notice>),
     /// A recording came to an end because its file cannot be written (ingest only).
     CaptureFailed {
         /// The mark of the file.
@@ -407,6 +489,10 @@ pub enum FromChild {
         what: String,
     },
 }
+
+/// Descriptors of an ingest that are not for connections: channels, ring, input, and what may be handed over while it
+/// runs; about thirty.
+pub const DESCRIPTORS_RESERVED: u64 = 64;
 
 /// Exit codes of children and of `ringway run`, after sysexits.
 pub mod exit {

@@ -5,6 +5,7 @@ mod captures;
 mod certificates;
 mod child;
 pub mod control;
+mod device_list;
 mod feed;
 pub mod launcher;
 mod listener;
@@ -31,7 +32,7 @@ use crate::role::{End, Purpose, Role, exit};
 use crate::sys::{log, start};
 use child::{Child, News, Part};
 use feed::FeedKeeper;
-use node::{Node, NodeError};
+use node::{Node, NodeError, ReadList};
 use restart::Exit;
 
 /// News of children that may wait; each child has few at a time.
@@ -141,11 +142,8 @@ async fn serve(config: Config) -> Result<i32, NodeError> {
                 }
                 Ask::Report => info!("{}", serde_json::to_string(&node.report()).expect("a report is plain data")),
                 Ask::Reload => {
-                    for name in node.renew_certificates() {
-                        let children = children.iter_mut().filter(|child| child.name == name);
-                        children.for_each(|child| child.hand(Part::Certificates));
-                    }
-                    warn!("cannot reload: restart to use a changed configuration");
+                    warn!("cannot reload: restart to use a changed configuration; certificates and lists of devices are read again");
+                    reload(&node, &mut children);
                 }
             },
             _ = &mut control => unreachable!("the control socket is served for ever"),
@@ -232,8 +230,26 @@ fn hear(
             let children = children.iter_mut().filter(|child| child.name == name);
             children.for_each(|child| child.hand(Part::Feed));
         }
+        News::Reload(done) => {
+            // Whoever asked may be gone.
+            let _ = done.send(reload(node, children));
+        }
         News::Ended { .. } => {}
     }
+}
+
+/// Reads certificates and lists of devices again and hands them to their ingests, which judge the lists.
+fn reload(node: &Node, children: &mut [Child]) -> Vec<ReadList> {
+    for name in node.renew_certificates() {
+        let children = children.iter_mut().filter(|child| child.name == name);
+        children.for_each(|child| child.hand(Part::Certificates));
+    }
+    let lists = node.read_device_lists();
+    for list in lists.iter().filter(|list| list.outcome.is_ok()) {
+        let children = children.iter_mut().filter(|child| child.name == list.name);
+        children.for_each(|child| child.hand(Part::Devices));
+    }
+    lists
 }
 
 /// Tells the ingest of a sensor where to record.

@@ -13,6 +13,7 @@ use crate::role::exit;
 use crate::supervisor::control::SOCKET_NAME;
 use crate::supervisor::report::{CaptureReport, Report};
 use crate::supervisor::request::Request;
+use crate::sys::clock;
 
 /// How long the node may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -170,6 +171,7 @@ fn show(report: &Report, out: &mut impl Write, colour: bool) -> io::Result<()> {
             program.last_exit.as_deref().unwrap_or("-"),
         )?;
     }
+    show_notices(report, out)?;
     writeln!(
         out,
         "\nring                     waiting of slots   frames so far"
@@ -189,6 +191,35 @@ fn show(report: &Report, out: &mut impl Write, colour: bool) -> io::Result<()> {
         for (name, value) in &process.figures {
             writeln!(out, "  {:<16} {name} {value}", process.instance)?;
         }
+    }
+    Ok(())
+}
+
+/// Device ids that an operator should look at.
+fn show_notices(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let mut notices = report
+        .processes
+        .iter()
+        .flat_map(|process| {
+            process
+                .notices
+                .iter()
+                .map(|notice| (&process.instance, notice))
+        })
+        .peekable();
+    if notices.peek().is_some() {
+        writeln!(
+            out,
+            "\ndevice                          is         at sensor        from                     times  last seen"
+        )?;
+    }
+    for (sensor, notice) in notices {
+        let ago_s = (clock::wall_ms() - notice.last_ms).max(0) / 1_000;
+        writeln!(
+            out,
+            "{:<31} {:<10} {sensor:<16} {:<24} {:<6} {ago_s} s ago",
+            notice.device, notice.what, notice.source, notice.count,
+        )?;
     }
     Ok(())
 }

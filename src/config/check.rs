@@ -109,6 +109,7 @@ pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
         name,
         state_dir,
         devices_max,
+        connections_max,
     } = node.get_ref();
     let node = Node {
         site: source.name(site)?,
@@ -135,6 +136,9 @@ pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
             sensors.push(sensor);
         }
     }
+    if let Some(max) = connections_max {
+        enough_connections(source, max, &sensors)?;
+    }
     if sensors.is_empty() {
         let reason = "no [[sensor]]: nothing would be taken in".into();
         return Err(ConfigError {
@@ -157,6 +161,26 @@ pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
         devices_max,
         sensors,
     })
+}
+
+/// Checks that all sensors together keep to the node's limit.
+fn enough_connections(
+    source: &Source,
+    max: &Spanned<u32>,
+    sensors: &[SensorSettings],
+) -> Result<(), ConfigError> {
+    let all: u64 = sensors
+        .iter()
+        .map(|sensor| u64::from(sensor.input.connections_max()))
+        .sum();
+    if all <= u64::from(*max.get_ref()) {
+        return Ok(());
+    }
+    let reason = format!(
+        "the sensors may have {all} connections together, connections_max says {}",
+        max.get_ref()
+    );
+    Err(source.error(&max.span(), reason))
 }
 
 /// The section that only one of the files may have.

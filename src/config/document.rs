@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::settings::{Ack, ClientCertificates, Identity};
+use super::settings::{Ack, ClientCertificates, Identity, Takeover, Unknown};
 use super::unit::{Bytes, Millimetres, MillimetresPerSecond, Millis};
 use crate::protocol::Protocol;
 
@@ -34,6 +34,7 @@ pub struct NodeSection {
     pub name: Spanned<String>,
     pub state_dir: Option<String>,
     pub devices_max: Option<Spanned<u32>>,
+    pub connections_max: Option<Spanned<u32>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -100,6 +101,23 @@ pub struct SensorSection {
     #[serde(default)]
     pub capture: bool,
     pub tls: Option<Spanned<TlsSection>>,
+    pub admit: Option<Spanned<AdmitSection>>,
+}
+
+/// Who may come in by a sensor.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdmitSection {
+    pub devices: Option<Spanned<String>>,
+    pub unknown: Option<Spanned<Unknown>>,
+    pub sources: Option<Spanned<Vec<Spanned<String>>>>,
+    pub connections_per_source_max: Option<Spanned<u32>>,
+    pub first_message: Option<Spanned<Millis>>,
+    pub message: Option<Spanned<Millis>>,
+    pub rate_max: Option<Spanned<u32>>,
+    pub burst_max: Option<Spanned<u32>>,
+    pub takeover: Option<Spanned<Takeover>>,
+    pub silent: Option<Spanned<Millis>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,6 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 
 use super::ConfigError;
+use super::admit::admit;
 use super::check::{Source, in_range};
 use super::document::{Baud, InputKind, SensorSection};
 use super::port::{Ports, Transport};
@@ -74,6 +75,7 @@ pub fn sensor(
         answers_max: in_range(source, s.answers_max.as_ref(), 16_384, 1..=1 << 20)?,
         rank: in_range(source, s.rank.as_ref(), 1, 1..=9)?,
         capture: s.capture,
+        admit: admit(source, s)?,
     })
 }
 
@@ -158,6 +160,7 @@ fn input(
                 None => "127.0.0.1:2947".into(),
             },
             receiver: s.receiver.as_ref().map(|name| name.get_ref().clone()),
+            sentences: s.protocol == Protocol::Nmea,
         },
         Exec => Input::Exec(program(source, s, missing)?),
         Fifo => Input::Fifo {

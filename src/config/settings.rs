@@ -1,5 +1,6 @@
 //! Checked settings, one struct for each role: numbers in base units, nothing optional that has a default.
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -36,6 +37,73 @@ pub enum Ack {
     Safe,
     /// When its message is in the ring.
     Received,
+}
+
+/// What becomes of a device that is not on the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unknown {
+    /// Its connection is closed.
+    #[default]
+    Reject,
+    /// It may log in; what it reports is neither taken nor answered, so that it keeps it.
+    Quarantine,
+    /// It is taken like any other, and noted.
+    Accept,
+}
+
+/// What becomes of an id's session when the id comes by another connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Takeover {
+    /// The newer connection has it, and the older is closed.
+    #[default]
+    Newest,
+    /// The older connection keeps it until it was silent for long enough.
+    Silent,
+}
+
+/// Who may come in by a sensor, and how much of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Admission {
+    /// File of the devices that are known; none: all are.
+    pub devices: Option<String>,
+    /// What becomes of the others.
+    pub unknown: Unknown,
+    /// Networks that may come in; empty: all may.
+    pub sources: Vec<IpNet>,
+    /// Most connections from one address, if there is such a limit.
+    pub connections_per_source_max: Option<u32>,
+    /// A connection of which no message came for this long is closed.
+    pub first_message_ms: u64,
+    /// A message that is not complete after this long ends its connection.
+    pub message_ms: u64,
+    /// Messages a second of one connection or peer, and of one device.
+    pub rate_max: u32,
+    /// ... and so many at once.
+    pub burst_max: u32,
+    /// What becomes of a session when its id comes by another connection.
+    pub takeover: Takeover,
+    /// Silence after which a session may be taken over where that is asked for.
+    pub silent_ms: u64,
+}
+
+impl Default for Admission {
+    fn default() -> Admission {
+        Admission {
+            devices: None,
+            unknown: Unknown::default(),
+            sources: Vec::new(),
+            connections_per_source_max: None,
+            first_message_ms: 60_000,
+            message_ms: 30_000,
+            // A gateway that speaks for ten thousand devices once a second; a tracker that sends its store at once.
+            rate_max: 10_000,
+            burst_max: 20_000,
+            takeover: Takeover::default(),
+            silent_ms: 60_000,
+        }
+    }
 }
 
 /// Where devices connect to.
@@ -121,6 +189,8 @@ pub enum Input {
         connect: String,
         /// The receiver, as gpsd names it; none: all of them.
         receiver: Option<String>,
+        /// Whether the receivers' sentences are wanted, and not gpsd's reports.
+        sentences: bool,
     },
     /// A program writes to its standard output.
     Exec(Program),
@@ -150,6 +220,14 @@ pub enum Input {
 }
 
 impl Input {
+    /// Most connections at a time.
+    pub fn connections_max(&self) -> u32 {
+        match self {
+            Input::Tcp(listening) | Input::Http(listening) => listening.connections_max,
+            _ => 0,
+        }
+    }
+
     /// As it is written in the configuration.
     pub fn name(&self) -> &'static str {
         match self {
@@ -200,6 +278,8 @@ pub struct SensorSettings {
     pub rank: u8,
     /// Whether its bytes are recorded from the start on.
     pub capture: bool,
+    /// Who may come in.
+    pub admit: Admission,
 }
 
 /// Overspeed by our own rule.

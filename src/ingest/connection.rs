@@ -4,13 +4,15 @@
 //! What a device can make us keep is bounded: unread answers stop the reading of its bytes, and too many or too old
 //! ones close it.
 
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use nix::sys::epoll::EpollFlags;
 
+use super::admit::Bucket;
 use super::offence::{Source, Standing};
-use super::session::Session;
+use super::session::{ReadAt, Session};
 use super::silence::Mark;
 use super::tls::{self, Failure, Tls};
 use crate::frame::DeviceId;
@@ -36,6 +38,18 @@ pub enum Closed {
     Refused,
     /// Another one took its place.
     Displaced,
+    /// No message came of it in time.
+    NoMessage,
+    /// It began a message and did not end it in time.
+    Slow,
+    /// There was no room, and it had not shown yet that a known device is there.
+    GaveWay,
+    /// Its device is not on the list.
+    Unknown,
+    /// Its device came by another connection.
+    TakenOver,
+    /// Its device is served by another connection, which keeps it.
+    Occupied,
     /// TLS with it came to nothing.
     Tls(Failure),
     /// This process ends.
@@ -52,6 +66,12 @@ impl Closed {
             Closed::Unread => "unread",
             Closed::Refused => "refused",
             Closed::Displaced => "displaced",
+            Closed::NoMessage => "no_message",
+            Closed::Slow => "slow",
+            Closed::GaveWay => "gave_way",
+            Closed::Unknown => "unknown",
+            Closed::TakenOver => "taken_over",
+            Closed::Occupied => "occupied",
             Closed::Tls(_) => "tls",
             Closed::Drain => "drain",
         }
@@ -75,6 +95,21 @@ pub enum Got {
     Failed(Failure),
 }
 
+/// How long a connection may take for what, milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Without a whole message.
+    pub idle_ms: u64,
+    /// Before its first message.
+    pub first_message_ms: u64,
+    /// From the first byte of a message to its last.
+    pub message_ms: u64,
+    /// Whether connections are read now.
+    pub reads: bool,
+    /// Since when, monotonic: while we do not read, nobody is late.
+    pub read_since_ms: u64,
+}
+
 /// One device's connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -95,8 +130,22 @@ pub struct Connection {
     pub source: Source,
     /// What is to be expected of it.
     pub standing: Standing,
-    /// The device will send no more.
-    ended: bool,
+    /// The device whose messages it brings: the first whose session it has.
+    pub device: Option<DeviceId>,
+    /// Further devices whose sessions it has, as a gateway that speaks for many.
+    pub further: Option<Box<HashSet<DeviceId>>>,
+    /// What it, and its first device, may send.
+    pub bucket: Bucket,
+    /// Not read until then, monotonic milliseconds, because it sent too much.
+    pub rests_until_ms: Option<u64>,
+    /// A known device is there.
+    pub proven: bool,
+    /// A message came of it.
+    spoke: bool,
+    /// Since when the start of a message waits for its rest, milliseconds of the monotonic clock.
+    part_since_ms: Option<u64>,
+    /// No more of it is read; why it will be closed once all is said.
+    ended: Option<Closed>,
     /// Answers not yet taken by the kernel, from `unread[sent..]` on.
     unread: Vec<u8>,
     sent: usize,
@@ -133,7 +182,14 @@ impl Connection {
             silence: None,
             source,
             standing,
-            ended: false,
+            device: None,
+            further: None,
+            bucket: Bucket::default(),
+            rests_until_ms: None,
+            proven: false,
+            spoke: false,
+            part_since_ms: None,
+            ended: None,
             unread: Vec::new(),
             sent: 0,
             blocked_ms: None,
@@ -150,7 +206,8 @@ impl Connection {
     /// Whether more of its bytes may be taken now.
     pub fn readable(&self) -> bool {
         let delayed = matches!(self.standing, Standing::Delayed { .. });
-        !self.ended && !self.paused && !delayed && self.blocked_ms.is_none()
+        let held_up = self.paused || delayed || self.rests_until_ms.is_some();
+        self.ended.is_none() && !held_up && self.blocked_ms.is_none()
     }
 
     /// What to wait for from now on, if that has changed.
@@ -174,6 +231,52 @@ impl Connection {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Got::Nothing,
                 _ => Got::Broken,
             },
+        }
+    }
+
+    /// No more of it is read: the device sends no more, or will not be heard any more.
+    pub fn end(&mut self, why: Closed) {
+        self.ended.get_or_insert(why);
+    }
+
+    /// Whether no more of it is read.
+    pub fn is_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Why it is to be closed, if all is said: no more of it is read and the device is owed no answer.
+    pub fn is_over(&self) -> Option<Closed> {
+        self.ended
+            .filter(|_| self.awaiting == 0 && self.unread.is_empty() && !self.tls_wants_write())
+    }
+
+    /// Whether it has no session of any device.
+    pub fn speaks_for_nobody(&self) -> bool {
+        let further = self.further.as_ref();
+        self.device.is_none() && further.is_none_or(|devices| devices.is_empty())
+    }
+
+    /// Bytes that belong to no message came.
+    pub fn erred(&mut self) {
+        self.part_since_ms = None;
+    }
+
+    /// A whole message came.
+    pub fn heard(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+        self.spoke = true;
+        self.part_since_ms = None;
+    }
+
+    /// Keeps the bytes that are left of a read, and since when the start of a message waits for its rest. Where we do not
+    /// read on, the rest is not waited for.
+    pub fn keep(&mut self, left: &[u8], at: ReadAt, reads_on: bool) {
+        self.session.keep(left, at);
+        if !left.is_empty() && reads_on && self.readable() && self.session.is_within_message() {
+            self.part_since_ms
+                .get_or_insert(at.monotonic_ns / 1_000_000);
+        } else {
+            self.part_since_ms = None;
         }
     }
 
@@ -201,30 +304,36 @@ impl Connection {
         Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
 
-    /// The device will send no more.
-    pub fn end(&mut self) {
-        self.ended = true;
-    }
-
-    /// Whether all is said: the device sends no more and is owed no answer.
-    pub fn is_over(&self) -> bool {
-        self.ended && self.awaiting == 0 && self.unread.is_empty() && !self.tls_wants_write()
-    }
-
     /// Why it is to be closed because of the time that has passed, if it is.
-    pub fn overdue(&self, now_ms: u64, idle_ms: u64) -> Option<Closed> {
-        let unread = |since| now_ms >= since + UNREAD_ANSWER_MS_MAX;
-        if self.blocked_ms.is_some_and(unread) {
+    pub fn overdue(&self, now_ms: u64, deadlines: &Deadlines) -> Option<Closed> {
+        let over = |since_ms: u64, length_ms: u64| now_ms >= since_ms.saturating_add(length_ms);
+        let read_over =
+            |since_ms: u64, length_ms| over(since_ms.max(deadlines.read_since_ms), length_ms);
+        if self
+            .blocked_ms
+            .is_some_and(|since_ms| over(since_ms, UNREAD_ANSWER_MS_MAX))
+        {
             return Some(Closed::Unread);
         }
         // A device that waits for us is not idle.
         let delayed = matches!(self.standing, Standing::Delayed { .. });
-        let waits = self.awaiting > 0 || delayed;
-        let greets = self.is_handshaking() && !delayed;
-        if greets && now_ms >= self.heard_ms + tls::HANDSHAKE_MS_MAX {
+        if self.awaiting > 0 || delayed || self.rests_until_ms.is_some() {
+            return None;
+        }
+        if self.is_handshaking() && over(self.heard_ms, tls::HANDSHAKE_MS_MAX) {
             return Some(Closed::Tls(Failure::Late));
         }
-        (!waits && now_ms >= self.heard_ms + idle_ms).then_some(Closed::Idle)
+        if over(self.heard_ms, deadlines.idle_ms) {
+            return Some(Closed::Idle);
+        }
+        if !deadlines.reads {
+            return None;
+        }
+        if !self.spoke && read_over(self.heard_ms, deadlines.first_message_ms) {
+            return Some(Closed::NoMessage);
+        }
+        let slow = |since_ms| read_over(since_ms, deadlines.message_ms);
+        self.part_since_ms.is_some_and(slow).then_some(Closed::Slow)
     }
 
     /// Whether TLS has something to say by itself, for the first time since the last [`Connection::write`].

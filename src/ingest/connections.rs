@@ -5,15 +5,22 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::resource::{Resource, getrlimit};
 
-use super::connection::{Closed, Connection, Got};
-use super::offence::{Offenders, Source, Standing};
+use super::admit::{BUCKETS_MAX, Bucket, Buckets, Entered, Sessions, Unproven};
+use super::connection::{Closed, Connection, Deadlines, Got};
+use super::offence::{Offenders, Standing};
 use super::session::Session;
+use super::sources::{Sources, TurnedAway};
 use super::tls::Acceptor;
+use crate::config::{Admission, Listening};
+use crate::frame::DeviceId;
+use crate::role::DESCRIPTORS_RESERVED;
+use crate::sys::clock;
 
 /// Connections accepted in one go, so that a storm of them does not keep known devices waiting.
 const ACCEPTS_MAX: u32 = 64;
@@ -57,14 +64,21 @@ pub struct Connections {
     vacant: Vec<u32>,
     open: u32,
     connections_max: u32,
-    idle_ms: u64,
+    deadlines: Deadlines,
     dirty: Vec<Key>,
     swept_ms: u64,
     offenders: Offenders,
+    sources: Sources,
+    unproven: Unproven,
+    sessions: Sessions<Key>,
+    /// What devices may send that have no connection of their own.
+    pub buckets: Buckets,
     /// What new connections get TLS from, if they do.
     pub tls: Option<Acceptor>,
     /// Connections that are not read yet, by when they will be.
     delayed: BTreeSet<(u64, u64)>,
+    /// Connections that sent too much, by when they are read again.
+    resting: BTreeSet<(u64, u64)>,
 }
 
 /// Connections that were accepted in one go.
@@ -74,6 +88,12 @@ pub struct Accepted {
     pub all: u32,
     /// Those that are not read yet.
     pub delayed: u32,
+    /// Those that were closed at once, for where they come from.
+    pub from_elsewhere: u32,
+    /// ... and for how many come from there.
+    pub too_many: u32,
+    /// Whether accepting paused for want of room.
+    pub no_room: bool,
 }
 
 #[derive(Debug)]
@@ -90,8 +110,8 @@ impl Connections {
     pub fn new(
         epoll: Epoll,
         listener: TcpListener,
-        connections_max: u32,
-        idle_ms: u64,
+        listening: &Listening,
+        admission: &Admission,
     ) -> io::Result<Connections> {
         listener.set_nonblocking(true)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::empty(), LISTENER))?;
@@ -103,13 +123,26 @@ impl Connections {
             slots: Vec::new(),
             vacant: Vec::new(),
             open: 0,
-            connections_max,
-            idle_ms,
+            connections_max: listening
+                .connections_max
+                .min(descriptors_for_connections()?),
+            deadlines: Deadlines {
+                idle_ms: listening.idle_ms,
+                first_message_ms: admission.first_message_ms,
+                message_ms: admission.message_ms,
+                reads: true,
+                read_since_ms: 0,
+            },
             dirty: Vec::new(),
             swept_ms: 0,
             offenders: Offenders::default(),
+            sources: Sources::new(admission),
+            unproven: Unproven::new(),
+            sessions: Sessions::new(),
+            buckets: Buckets::new(BUCKETS_MAX),
             tls: None,
             delayed: BTreeSet::new(),
+            resting: BTreeSet::new(),
         })
     }
 
@@ -142,16 +175,30 @@ impl Connections {
         now_ms: u64,
         session: impl Fn() -> Session,
         opened: impl Fn(Key, SocketAddr),
+        gave_way: impl Fn(Key),
     ) -> io::Result<Accepted> {
         let mut accepted = Accepted::default();
         for _ in 0..ACCEPTS_MAX {
-            if self.open >= self.connections_max {
+            if self.open >= self.connections_max && self.unproven.gives_way(now_ms).is_none() {
+                accepted.no_room = true;
                 self.listen(false)?;
                 break;
             }
             match self.listener.accept() {
                 Ok((socket, address)) => {
-                    let source = source(address.ip());
+                    let source = match self.sources.enter(address.ip()) {
+                        Ok(source) => source,
+                        Err(why) => {
+                            accepted.turned_away(why);
+                            continue;
+                        }
+                    };
+                    if self.open >= self.connections_max
+                        && let Some(token) = self.unproven.gives_way(now_ms)
+                    {
+                        self.close(Key::from_token(token));
+                        gave_way(Key::from_token(token));
+                    }
                     let standing = self.offenders.admit(source, now_ms);
                     let delayed = matches!(standing, Standing::Delayed { .. });
                     accepted.all += 1;
@@ -161,8 +208,9 @@ impl Connections {
                         Connection::new(socket, tls, session(), source, standing, now_ms)
                     });
                     // A connection that broke before it was registered is not worth a word.
-                    if let Ok(key) = made.and_then(|connection| self.insert(connection)) {
-                        opened(key, address);
+                    match made.and_then(|connection| self.insert(connection, now_ms)) {
+                        Ok(key) => opened(key, address),
+                        Err(_) => self.sources.left(source),
                     }
                 }
                 Err(error) => match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
@@ -204,8 +252,11 @@ impl Connections {
     /// # Errors
     /// What the kernel says.
     pub fn listen_if_room(&mut self, now_ms: u64) -> io::Result<()> {
-        let room = self.open < self.connections_max && now_ms >= self.accept_after_ms;
-        if room { self.listen(true) } else { Ok(()) }
+        let room = self.open < self.connections_max || self.unproven.gives_way(now_ms).is_some();
+        if room && now_ms >= self.accept_after_ms {
+            self.listen(true)?;
+        }
+        Ok(())
     }
 
     /// Reads what a connection has, into `buffer`.
@@ -225,18 +276,20 @@ impl Connections {
         self.get(key).is_some_and(|c| c.tls_wants_write())
     }
 
-    /// Whether something sound has come of a connection.
-    pub fn is_sound(&mut self, key: Key) -> bool {
-        self.get(key).is_some_and(|c| c.standing == Standing::Sound)
+    /// Whether a sound message of a known device has come of a connection.
+    pub fn is_proven(&mut self, key: Key) -> bool {
+        self.get(key).is_some_and(|c| c.proven)
     }
 
-    /// A connection sent a sound message: what else comes from there can be trusted a little.
+    /// A connection sent a sound message of a known device: what else comes from there can be trusted a little.
     pub fn sound(&mut self, key: Key) {
-        let Some(connection) = self.get(key).filter(|c| c.standing != Standing::Sound) else {
+        let Some(connection) = self.get(key).filter(|c| !c.proven) else {
             return;
         };
+        connection.proven = true;
         connection.standing = Standing::Sound;
         let source = connection.source;
+        self.unproven.is_none_any_more(key.token());
         if self.offenders.sound(source) {
             for (until_ms, token) in std::mem::take(&mut self.delayed) {
                 let key = Key::from_token(token);
@@ -272,6 +325,47 @@ impl Connections {
         self.delayed.first().map(|&(until_ms, _)| until_ms)
     }
 
+    /// A connection sent too much, and is not read until then.
+    pub fn rest(&mut self, key: Key, until_ms: u64) {
+        let Some(connection) = self.get(key) else {
+            return;
+        };
+        let before_ms = connection.rests_until_ms;
+        let until_ms = before_ms.map_or(until_ms, |before_ms| before_ms.max(until_ms));
+        connection.rests_until_ms = Some(until_ms);
+        if let Some(before_ms) = before_ms {
+            self.resting.remove(&(before_ms, key.token()));
+        }
+        self.resting.insert((until_ms, key.token()));
+    }
+
+    /// Whether a connection rests.
+    pub fn rests(&mut self, key: Key) -> bool {
+        self.get(key).is_some_and(|c| c.rests_until_ms.is_some())
+    }
+
+    /// The next connection whose rest is over; it may have whole messages kept.
+    pub fn next_rested(&mut self, now_ms: u64) -> Option<Key> {
+        while let Some(&(until_ms, token)) = self.resting.first()
+            && until_ms <= now_ms
+        {
+            self.resting.pop_first();
+            let key = Key::from_token(token);
+            if let Some(connection) = self.get(key) {
+                connection.rests_until_ms = None;
+                // It could not be heard while nobody listened.
+                connection.heard_ms = connection.heard_ms.max(until_ms);
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// When the next rest is over.
+    pub fn resting_until_ms(&self) -> Option<u64> {
+        self.resting.first().map(|&(until_ms, _)| until_ms)
+    }
+
     fn read_from_now_on(&mut self, key: Key, standing: Standing) {
         let Some(connection) = self.get(key) else {
             return;
@@ -284,9 +378,87 @@ impl Connections {
         self.settle(key);
     }
 
-    /// The device sends no more: closed now if it is owed no answer, else after the last one.
-    pub fn end(&mut self, key: Key) -> Option<Closed> {
-        self.get(key)?.end();
+    /// A connection brings a message of a device, which is not its first one so far. `may_take`: whether a session may be
+    /// taken over from a connection that was heard last then.
+    pub fn enter(
+        &mut self,
+        key: Key,
+        device: DeviceId,
+        now_ns: u64,
+        may_take: impl FnOnce(u64) -> bool,
+    ) -> Entered<Key> {
+        let slots = &self.slots;
+        let holder = |key: Key| slots[key.index as usize].connection.as_ref();
+        let further = holder(key).is_some_and(|connection| connection.device.is_some());
+        let heard_ms = |before| holder(before).map_or(0, |connection| connection.heard_ms);
+        let entered = self.sessions.enter(device, key, further, now_ns, |before| {
+            may_take(heard_ms(before))
+        });
+        let bucket = match entered {
+            Entered::New => self.buckets.remove(&device),
+            Entered::TakenFrom(before) => self.displace(before, &device),
+            _ => return entered,
+        };
+        if let Some(connection) = self.get(key) {
+            if further {
+                connection.further.get_or_insert_default().insert(device);
+            } else {
+                connection.device = Some(device);
+                // Whoever connects anew has no more for it.
+                connection.bucket = connection.bucket.max(bucket);
+            }
+        }
+        entered
+    }
+
+    /// A device came by another connection: the one that it had is read no more, unless others come by it. Returns the
+    /// device's bucket.
+    fn displace(&mut self, key: Key, device: &DeviceId) -> Bucket {
+        let Some(connection) = self.get(key) else {
+            return Bucket::default();
+        };
+        let mut bucket = Bucket::default();
+        if connection.device.as_ref() == Some(device) {
+            connection.device = None;
+            bucket = connection.bucket;
+        }
+        if let Some(further) = &mut connection.further {
+            further.remove(device);
+        }
+        if connection.speaks_for_nobody() {
+            connection.end(Closed::TakenOver);
+        }
+        bucket
+    }
+
+    /// Gives up the sessions of devices that are not known any more. Returns the connections that have none any more.
+    pub fn forget_unknown(&mut self, knows: impl Fn(&DeviceId) -> bool) -> Vec<Key> {
+        let mut left = Vec::new();
+        for key in self.keys() {
+            let Some(connection) = self.get(key) else {
+                continue;
+            };
+            let mut gone: Vec<DeviceId> = connection
+                .device
+                .take_if(|device| !knows(device))
+                .into_iter()
+                .collect();
+            if let Some(further) = &mut connection.further {
+                gone.extend(further.extract_if(|device| !knows(device)));
+            }
+            if !gone.is_empty() && connection.speaks_for_nobody() {
+                left.push(key);
+            }
+            for device in gone {
+                self.sessions.leave(&device, key);
+            }
+        }
+        left
+    }
+
+    /// No more of it is read: closed now if the device is owed no answer, else after the last one.
+    pub fn end(&mut self, key: Key, why: Closed) -> Option<Closed> {
+        self.get(key)?.end(why);
         self.settle(key)
     }
 
@@ -328,9 +500,9 @@ impl Connections {
     /// Brings what is waited for in line with the connection's state, and closes it if all is said.
     pub fn settle(&mut self, key: Key) -> Option<Closed> {
         let connection = self.get(key)?;
-        if connection.is_over() {
+        if let Some(why) = connection.is_over() {
             self.close(key);
-            return Some(Closed::Peer);
+            return Some(why);
         }
         if let Some(wanted) = connection.new_interest() {
             let slot = &self.slots[key.index as usize];
@@ -348,6 +520,23 @@ impl Connections {
             return;
         };
         let (source, standing) = (connection.source, connection.standing);
+        let (device, bucket) = (connection.device.take(), connection.bucket);
+        let further = connection.further.take();
+        if let Some(until_ms) = connection.rests_until_ms {
+            self.resting.remove(&(until_ms, key.token()));
+        }
+        if let Some(device) = device {
+            self.sessions.leave(&device, key);
+            let now_ns = clock::monotonic_ns();
+            if !bucket.is_full(now_ns) {
+                self.buckets.put(device, bucket, now_ns);
+            }
+        }
+        for device in further.iter().flat_map(|devices| devices.iter()) {
+            self.sessions.leave(device, key);
+        }
+        self.sources.left(source);
+        self.unproven.is_none_any_more(key.token());
         match standing {
             Standing::Sound => self.offenders.left(source),
             Standing::Delayed { until_ms } => drop(self.delayed.remove(&(until_ms, key.token()))),
@@ -361,25 +550,32 @@ impl Connections {
         self.open -= 1;
     }
 
-    /// Closes who was silent or left answers unread for too long; looks at all at most once a second.
-    pub fn sweep(&mut self, now_ms: u64, mut closed: impl FnMut(Key, Closed)) {
+    /// Who was silent, slow, or left answers unread for too long, to be closed; looks at all at most once a second.
+    /// `reads`: connections are read now.
+    pub fn overdue(&mut self, now_ms: u64, reads: bool) -> Vec<(Key, Closed)> {
+        if reads && !self.deadlines.reads {
+            self.deadlines.read_since_ms = now_ms;
+        }
+        self.deadlines.reads = reads;
         if now_ms < self.swept_ms + 1_000 {
-            return;
+            return Vec::new();
         }
         self.swept_ms = now_ms;
-        for index in 0..self.slots.len() {
-            let slot = &self.slots[index];
-            let connection = slot.connection.as_ref();
-            let Some(reason) = connection.and_then(|c| c.overdue(now_ms, self.idle_ms)) else {
-                continue;
-            };
+        let slots = self.slots.iter().enumerate();
+        let overdue = slots.filter_map(|(index, slot)| {
+            let why = slot.connection.as_ref()?.overdue(now_ms, &self.deadlines)?;
             let key = Key {
                 index: index as u32,
                 generation: slot.generation,
             };
-            self.close(key);
-            closed(key, reason);
-        }
+            Some((key, why))
+        });
+        overdue.collect()
+    }
+
+    /// Connections that have not shown yet that a known device is there.
+    pub fn unproven(&self) -> usize {
+        self.unproven.count()
     }
 
     /// Keys of all open connections.
@@ -393,7 +589,7 @@ impl Connections {
             .collect()
     }
 
-    fn insert(&mut self, mut connection: Connection) -> io::Result<Key> {
+    fn insert(&mut self, mut connection: Connection, now_ms: u64) -> io::Result<Key> {
         let index = self.vacant.pop().unwrap_or(self.slots.len() as u32);
         if index as usize == self.slots.len() {
             self.slots.push(Slot {
@@ -417,16 +613,25 @@ impl Connections {
         }
         slot.connection = Some(Box::new(connection));
         self.open += 1;
+        self.unproven.came(key.token(), now_ms);
         Ok(key)
     }
 }
 
-/// Where a connection comes from. An IPv4 address is the same whether the socket is one of IPv6 or not.
-fn source(address: IpAddr) -> Source {
-    Source::of(match address {
-        IpAddr::V4(four) => four.to_ipv6_mapped().octets(),
-        IpAddr::V6(six) => six.octets(),
-    })
+impl Accepted {
+    fn turned_away(&mut self, why: TurnedAway) {
+        match why {
+            TurnedAway::Source => self.from_elsewhere += 1,
+            TurnedAway::PerSource => self.too_many += 1,
+        }
+    }
+}
+
+/// Descriptors that connections may take, so that accepting pauses before there are none.
+fn descriptors_for_connections() -> io::Result<u32> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let left = soft.saturating_sub(DESCRIPTORS_RESERVED);
+    Ok(u32::try_from(left).unwrap_or(u32::MAX).max(1))
 }
 
 #[cfg(test)]
@@ -451,8 +656,20 @@ mod tests {
         let device = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         setsockopt(&device, sockopt::RcvBuf, &4096).unwrap();
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
-        let mut connections = Connections::new(epoll, listener, 10, 1_000_000).unwrap();
-        while connections.accept(0, session, |_, _| ()).unwrap().all == 0 {
+        let listening = Listening {
+            listen: String::new(),
+            connections_max: 10,
+            idle_ms: 1_000_000,
+            tls: None,
+        };
+        let mut connections =
+            Connections::new(epoll, listener, &listening, &Admission::default()).unwrap();
+        while connections
+            .accept(0, session, |_, _| (), |_| ())
+            .unwrap()
+            .all
+            == 0
+        {
             std::thread::yield_now();
         }
         let key = connections.keys()[0];
@@ -466,11 +683,8 @@ mod tests {
             connections.answer(key, vec![0x7e; 1000]);
             connections.flush(5, |_, why| panic!("closed: {why:?}"), |_| {});
         }
-        let mut closed = Vec::new();
-        connections.sweep(30_004, |_, why| closed.push(why));
-        assert_eq!(closed, []);
-        connections.sweep(31_004, |_, why| closed.push(why));
-        assert_eq!((closed, connections.open()), (vec![Closed::Unread], 0));
+        assert_eq!(connections.overdue(30_004, true), []);
+        assert_eq!(connections.overdue(31_004, true), [(key, Closed::Unread)]);
     }
 
     /// A device read its answers just before the next one was due. That one was written with the rest, so the kernel had
@@ -520,7 +734,12 @@ mod tests {
         connections.close(key);
         let address = connections.listener.local_addr().unwrap();
         let _other = TcpStream::connect(address).unwrap();
-        while connections.accept(0, session, |_, _| ()).unwrap().all == 0 {
+        while connections
+            .accept(0, session, |_, _| (), |_| ())
+            .unwrap()
+            .all
+            == 0
+        {
             std::thread::yield_now();
         }
         assert!(connections.get(key).is_none());

@@ -15,6 +15,7 @@ use self::answers::Answers;
 use self::open::{Got, INPUT, Open};
 pub use self::patience::Origin;
 use self::patience::{Due, GPSD_QUESTION};
+use super::admit::{Door, Judged};
 use super::connection::Closed;
 use super::feed_log::{FeedLog, LOG};
 use super::pending::Settled;
@@ -42,6 +43,7 @@ pub struct Fed {
     epoll: Epoll,
     rounds: Rounds<u64>,
     limits: Limits,
+    door: Door,
     protocol: Protocol,
     decoding: protocol::Settings,
     origin: Origin,
@@ -49,7 +51,6 @@ pub struct Fed {
     feed: Option<Open>,
     /// Outlives the feed's end: a program may go on after it has closed its output.
     log: Option<FeedLog>,
-    sensor: String,
     /// Handed over while another one is still read.
     next: Option<role::Feed>,
     /// The newest feed that was open.
@@ -68,23 +69,23 @@ impl Fed {
         epoll: Epoll,
         rounds: Rounds<u64>,
         limits: Limits,
+        door: Door,
         protocol: Protocol,
         decoding: protocol::Settings,
         origin: Origin,
-        sensor: String,
     ) -> Fed {
         let buffer = vec![0; READ_BYTES + protocol.message_bytes_max().max(READ_BYTES)];
         Fed {
             epoll,
             rounds,
             limits,
+            door,
             protocol,
             decoding,
             origin,
             buffer: buffer.into(),
             feed: None,
             log: None,
-            sensor,
             next: None,
             newest: 0,
             silences: Silences::new(),
@@ -130,6 +131,7 @@ impl Fed {
                 log.attend(&self.epoll, readable, now_ms);
             }
             self.rounds.hand_over();
+            self.door.tell(now_ms, &self.rounds)?;
             if answered {
                 self.rounds.answered();
             }
@@ -169,10 +171,14 @@ impl Fed {
 
     /// Takes what was handed over. It may be handed twice to one that is being started.
     fn take_handed(&mut self, now_ms: u64) -> Result<(), IngestError> {
-        while let Some(Handed::Feed(feed)) = self.rounds.next_handed() {
-            if feed.number > self.newest {
-                self.newest = feed.number;
-                self.next = Some(feed);
+        while let Some(handed) = self.rounds.next_handed() {
+            match handed {
+                Handed::Feed(feed) if feed.number > self.newest => {
+                    self.newest = feed.number;
+                    self.next = Some(feed);
+                }
+                Handed::Devices(devices) => self.door.take_list(devices, &self.rounds)?,
+                Handed::Feed(_) | Handed::Capture(_) | Handed::Certificates(_) => {}
             }
         }
         if self.feed.is_none()
@@ -180,7 +186,7 @@ impl Fed {
         {
             self.finish_log();
             if let Some(log) = feed.log.take() {
-                self.log = Some(FeedLog::open(&self.epoll, log, &self.sensor)?);
+                self.log = Some(FeedLog::open(&self.epoll, log, self.door.sensor())?);
             }
             self.rounds.tally.feed_opened();
             self.rounds.capture.opened(feed.number, "feed");
@@ -315,7 +321,7 @@ impl Fed {
                 Next::Message { consumed, message } => {
                     taken += consumed;
                     let sound = open.patience.message(now_ms);
-                    self.message(number, message, at);
+                    self.let_in(number, message, at);
                     if sound {
                         self.rounds.say(&FromChild::FeedSound { number })?;
                     }
@@ -330,6 +336,26 @@ impl Fed {
             }
         }
         Ok(())
+    }
+
+    /// Takes a message as far as its device may come in. A feed is not ended for a stranger: it may carry many devices.
+    fn let_in(&mut self, to: u64, mut message: Message, at: ReadAt) {
+        let judged = message.device.map_or(Judged::Taken, |device| {
+            let source = || "feed".to_owned();
+            self.door.judge(device, source, at, &self.rounds.tally)
+        });
+        match judged {
+            Judged::Taken => self.message(to, message, at),
+            Judged::Quarantined => {
+                let refused = std::mem::take(&mut message.answer_if_refused);
+                if !std::mem::take(&mut message.answer_when_safe).is_empty() {
+                    self.answer(to, &refused);
+                }
+                message.reports.clear();
+                self.message(to, message, at);
+            }
+            Judged::Rejected => self.rounds.tally.message(message.refused),
+        }
     }
 
     /// Publishes what a message reports and answers what needs no outcome.
@@ -434,7 +460,7 @@ impl Fed {
         {
             any = true;
             let number = open.number;
-            self.message(number, message, at);
+            self.let_in(number, message, at);
         }
         any
     }

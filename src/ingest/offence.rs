@@ -4,6 +4,7 @@
 //! has sent a sound message, who else comes from there is read at once, but may err only once before it has, too.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::RandomState;
 
 use hashlink::LinkedHashMap;
@@ -56,16 +57,37 @@ impl Delay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source(u128);
 
+/// What stands before an IPv4 address that is mapped into IPv6.
+const MAPPED: u128 = 0xffff;
+
 impl Source {
     /// Of an IPv6 address, or of an IPv4 address mapped into IPv6 (RFC 4291, 2.5.5.2).
     pub fn of(address: [u8; 16]) -> Source {
-        const MAPPED: u128 = 0xffff;
         const NETWORK: u128 = !(u64::MAX as u128);
         let address = u128::from_be_bytes(address);
         match address >> 32 {
             MAPPED => Source(address),
             _ => Source(address & NETWORK),
         }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 >> 32 == MAPPED {
+            let [.., a, b, c, d] = self.0.to_be_bytes();
+            return write!(f, "{a}.{b}.{c}.{d}");
+        }
+        let network = self.0 >> 64;
+        let group = |at: u32| network >> (48 - 16 * at) & 0xffff;
+        write!(
+            f,
+            "{:x}:{:x}:{:x}:{:x}::/64",
+            group(0),
+            group(1),
+            group(2),
+            group(3)
+        )
     }
 }
 
@@ -166,6 +188,8 @@ mod tests {
         assert_eq!(Source::of(address), network);
         address[7] = 1;
         assert_ne!(Source::of(address), network);
+        assert_eq!(Source::of(address).to_string(), "2001:db8:0:1::/64");
+        assert_eq!(source(0xc000_0201).to_string(), "192.0.2.1");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use hashlink::LinkedHashMap;
 
+use super::admit::Bucket;
 use super::offence::Delay;
 use super::session::Session;
 use super::silence::Mark;
@@ -20,6 +21,8 @@ pub struct Peer {
     pub silence: Option<Mark>,
     /// How long it is not read, for its rubbish.
     pub delay: Delay,
+    /// What it may send.
+    pub bucket: Bucket,
     /// Its number, never used again by this process.
     pub stream: u64,
     /// When its last datagram was read, milliseconds of the monotonic clock.
@@ -84,6 +87,7 @@ impl Peers {
             awaiting: 0,
             silence: None,
             delay: Delay::default(),
+            bucket: Bucket::default(),
             stream: self.entered,
             heard_ms: now_ms,
         };

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
+use super::admit::Door;
 use super::connections::Connections;
 use super::datagrams::Datagrams;
 use super::fed::{Fed, Origin};
@@ -15,6 +16,7 @@ use super::peers::Peers;
 use super::publishing::Publisher;
 use super::round::Rounds;
 use super::session::Session;
+use super::sources::Sources;
 use super::tally::Tally;
 use super::tcp::Tcp;
 use super::udp::Udp;
@@ -22,7 +24,7 @@ use super::wake::Wake;
 use crate::config::certificates::CertificateError;
 use crate::config::{Input, Node, SensorSettings};
 use crate::frame::DeviceId;
-use crate::protocol::{self, Envelope};
+use crate::protocol::{self, Envelope, Protocol};
 use crate::ring::{AttachError, Identity, Producer, RingFds};
 use crate::role::{Duty, End, Handed, Purpose, exit};
 use crate::stats::Stats;
@@ -176,6 +178,10 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         Input::Http(_) => Envelope::Http,
         _ => Envelope::Bare,
     };
+    let door = Door::new(settings.name, &settings.admit);
+    // Over HTTP one device may come by several connections at a time, as a proxy has them.
+    let has_sessions =
+        matches!(settings.input, Input::Tcp(_)) && settings.protocol != Protocol::Osmand;
     match settings.input {
         Input::Tcp(listening) | Input::Http(listening) => {
             let epoll = epoll()?;
@@ -183,16 +189,13 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
             let rounds = Rounds::new(&epoll, Publisher::new(producer, settings.ack), wake, tally)?;
             let listener = TcpListener::from(input.ok_or(NO_INPUT)?);
             Tcp::new(
-                Connections::new(
-                    epoll,
-                    listener,
-                    listening.connections_max,
-                    listening.idle_ms,
-                )?,
+                Connections::new(epoll, listener, &listening, &settings.admit)?,
                 tls,
                 rounds,
                 limits,
                 envelope,
+                door,
+                has_sessions,
                 settings.protocol,
                 decoding,
             )
@@ -207,8 +210,10 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                 epoll,
                 Datagrams::new(UdpSocket::from(input.ok_or(NO_INPUT)?))?,
                 Peers::new(peers_max, idle_ms),
+                Sources::new(&settings.admit),
                 rounds,
                 limits,
+                door,
                 settings.protocol,
                 decoding,
             )?
@@ -222,8 +227,8 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                 Input::Gpsd { .. } => Origin::Gpsd,
                 _ => Origin::Pipe,
             };
-            let (protocol, sensor) = (settings.protocol, settings.name);
-            Fed::new(epoll, rounds, limits, protocol, decoding, origin, sensor).run()
+            let protocol = settings.protocol;
+            Fed::new(epoll, rounds, limits, door, protocol, decoding, origin).run()
         }
         Input::File { speed, .. } => Replay::new(
             File::from(input.ok_or(NO_INPUT)?),

@@ -114,6 +114,14 @@ impl<K: Copy> Rounds<K> {
         Ok(self.wake.say(what)?)
     }
 
+    /// Tells the supervisor something if it can be told at once; whether it was.
+    ///
+    /// # Errors
+    /// When the channel failed.
+    pub fn try_say(&self, what: &FromChild) -> Result<bool, IngestError> {
+        Ok(self.wake.try_say(what)?)
+    }
+
     /// Sleeps until there is something to do and begins a round; returns how many sockets have something. `in_hand`:
     /// there is something to go on with besides them; `due_ms`: when there will be.
     ///

@@ -1,9 +1,11 @@
 //! What an ingest counts, in its own terms.
 
 use super::connection::Closed;
+use super::connections::Accepted;
 use super::pending::Ending;
 use super::publishing::{Figures, Stall};
 use super::tls::Failure;
+use crate::config::Unknown;
 use crate::protocol::{Protocol, Reject};
 use crate::role::FeedEnd;
 use crate::stats::{IngestMetric, Stats};
@@ -57,10 +59,63 @@ impl Tally {
             .add(IngestMetric::ConnectionsAccepted, u64::from(count));
     }
 
-    /// Connections are not read yet for what came from there before.
-    pub fn delayed(&self, count: u32) {
+    /// Connections were accepted in one go, others not.
+    pub fn came(&self, came: &Accepted) {
+        for (metric, count) in [
+            (IngestMetric::ConnectionsAccepted, came.all),
+            (IngestMetric::ConnectionsDelayed, came.delayed),
+            (IngestMetric::TurnedAwaySource, came.from_elsewhere),
+            (IngestMetric::TurnedAwayPerSource, came.too_many),
+            (IngestMetric::AcceptPauses, came.no_room.into()),
+        ] {
+            self.stats.add(metric, u64::from(count));
+        }
+    }
+
+    /// So many connections have not shown yet that a known device is there.
+    pub fn unproven(&self, count: usize) {
         self.stats
-            .add(IngestMetric::ConnectionsDelayed, u64::from(count));
+            .set(IngestMetric::ConnectionsUnproven, count as u64);
+    }
+
+    /// So many devices are on the list.
+    pub fn listed(&self, count: u32) {
+        self.stats.set(IngestMetric::DevicesListed, count.into());
+    }
+
+    /// A message of a device that is not on the list came.
+    pub fn unknown(&self, what_becomes: Unknown) {
+        let metric = match what_becomes {
+            Unknown::Reject => IngestMetric::UnknownReject,
+            Unknown::Quarantine => IngestMetric::UnknownQuarantine,
+            Unknown::Accept => IngestMetric::UnknownAccept,
+        };
+        self.stats.add(metric, 1);
+    }
+
+    /// A session went from one connection to another.
+    pub fn taken_over(&self) {
+        self.stats.add(IngestMetric::SessionsTakenOver, 1);
+    }
+
+    /// A take-over has to wait.
+    pub fn contested(&self) {
+        self.stats.add(IngestMetric::SessionsContested, 1);
+    }
+
+    /// A connection is not read for a while because it sent too much.
+    pub fn rests(&self) {
+        self.stats.add(IngestMetric::Rests, 1);
+    }
+
+    /// A datagram was dropped for where it came from.
+    pub fn datagram_from_elsewhere(&self) {
+        self.stats.add(IngestMetric::DatagramsSource, 1);
+    }
+
+    /// A message was dropped because its sender, or its device, sent too much.
+    pub fn over_rate(&self) {
+        self.stats.add(IngestMetric::DroppedRate, 1);
     }
 
     /// A connection was closed.
@@ -72,6 +127,12 @@ impl Tally {
             Closed::Unread => IngestMetric::ClosedUnread,
             Closed::Refused => IngestMetric::ClosedRefused,
             Closed::Displaced => IngestMetric::ClosedDisplaced,
+            Closed::NoMessage => IngestMetric::ClosedNoMessage,
+            Closed::Slow => IngestMetric::ClosedSlow,
+            Closed::GaveWay => IngestMetric::ClosedGaveWay,
+            Closed::Unknown => IngestMetric::ClosedUnknown,
+            Closed::TakenOver => IngestMetric::ClosedTakenOver,
+            Closed::Occupied => IngestMetric::ClosedOccupied,
             Closed::Tls(failure) => {
                 self.stats.add(failure_metric(failure), 1);
                 IngestMetric::ClosedTls

@@ -3,10 +3,13 @@
 //! While a message is stalled no socket is read, so a full ring slows the senders down and nothing grows here; a device
 //! with very many unanswered messages is slowed down alone.
 
+mod entrance;
+
 use std::collections::VecDeque;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use super::admit::Door;
 use super::connection::{Closed, Got};
 use super::connections::{Connections, Key, LISTENER};
 use super::pending::Settled;
@@ -19,7 +22,7 @@ use super::tls::{self, Acceptor, Failure};
 use super::turns::Turns;
 use crate::config::Tls;
 use crate::protocol::{self, Envelope, Message, Protocol};
-use crate::role::Handed;
+use crate::role::{Certificates, Handed};
 use crate::sys::clock;
 
 /// Bytes that one connection gives in a round, besides what was kept of it.
@@ -36,6 +39,13 @@ pub struct Tcp {
     rounds: Rounds<Key>,
     limits: Limits,
     envelope: Envelope,
+    door: Door,
+    /// Whether a device has one session, whatever connections it comes by.
+    has_sessions: bool,
+    /// Connections whose device came by another one, not yet settled.
+    displaced: Vec<Key>,
+    /// When it was last that something came, monotonic nanoseconds.
+    now_ns: u64,
     protocol: Protocol,
     decoding: protocol::Settings,
     buffer: Box<[u8]>,
@@ -57,6 +67,8 @@ impl Tcp {
         rounds: Rounds<Key>,
         limits: Limits,
         envelope: Envelope,
+        door: Door,
+        has_sessions: bool,
         protocol: Protocol,
         decoding: protocol::Settings,
     ) -> Tcp {
@@ -69,6 +81,10 @@ impl Tcp {
             rounds,
             limits,
             envelope,
+            door,
+            has_sessions,
+            displaced: Vec::new(),
+            now_ns: 0,
             protocol,
             decoding,
             buffer: buffer.into(),
@@ -94,7 +110,8 @@ impl Tcp {
         self.rounds.begin()?;
         loop {
             let due_ms = self.silences.due_ms().into_iter();
-            let due_ms = due_ms.chain(self.connections.delayed_until_ms()).min();
+            let due_ms = due_ms.chain(self.connections.delayed_until_ms());
+            let due_ms = due_ms.chain(self.connections.resting_until_ms()).min();
             let count = self.rounds.wait(
                 self.connections.epoll(),
                 &mut self.events,
@@ -122,9 +139,10 @@ impl Tcp {
                 self.rounds.answered();
             }
             self.connections.end_delays(now_ms);
-            let rounds = &self.rounds;
-            self.connections
-                .sweep(now_ms, |key, why| rounds.closed(key.token(), why));
+            self.end_rests(now_ms);
+            self.settle_displaced(now);
+            self.close_overdue(now_ms);
+            self.door.tell(now_ms, &self.rounds)?;
             self.report(now.monotonic_ns);
             if self.rounds.drained(now_ms) {
                 break;
@@ -146,21 +164,30 @@ impl Tcp {
     /// Takes what the supervisor handed over.
     fn take_handed(&mut self) -> Result<(), IngestError> {
         while let Some(handed) = self.rounds.next_handed() {
-            let (Handed::Certificates(certificates), Some(tls)) = (handed, &self.tls) else {
-                continue;
-            };
-            let certificates = tls::read(&certificates)?;
-            let acceptor = match &mut self.connections.tls {
-                Some(acceptor) => {
-                    if let Err(cause) = acceptor.renew(&certificates) {
-                        tracing::error!("goes on with its old certificates: {cause}");
-                    }
-                    acceptor
-                }
-                none => none.insert(Acceptor::new(tls.clone(), &certificates)?),
-            };
-            self.rounds.tally.certificate(acceptor.expires_s());
+            match handed {
+                Handed::Certificates(certificates) => self.take_certificates(&certificates)?,
+                Handed::Devices(devices) => self.take_list(devices)?,
+                Handed::Feed(_) | Handed::Capture(_) => {}
+            }
         }
+        Ok(())
+    }
+
+    fn take_certificates(&mut self, certificates: &Certificates) -> Result<(), IngestError> {
+        let Some(settings) = &self.tls else {
+            return Ok(());
+        };
+        let certificates = tls::read(certificates)?;
+        let acceptor = match &mut self.connections.tls {
+            Some(acceptor) => {
+                if let Err(cause) = acceptor.renew(&certificates) {
+                    tracing::error!("goes on with its old certificates: {cause}");
+                }
+                acceptor
+            }
+            none => none.insert(Acceptor::new(settings.clone(), &certificates)?),
+        };
+        self.rounds.tally.certificate(acceptor.expires_s());
         Ok(())
     }
 
@@ -219,7 +246,7 @@ impl Tcp {
             match self.events[at].data() {
                 WAKE => {}
                 LISTENER => self.accept(now)?,
-                token if self.connections.is_sound(Key::from_token(token)) => self.ready(at, now),
+                token if self.connections.is_proven(Key::from_token(token)) => self.ready(at, now),
                 _ => self.turns.wait(at),
             }
             if self.rounds.publisher.stalled() {
@@ -239,14 +266,14 @@ impl Tcp {
 
     fn accept(&mut self, now: ReadAt) -> Result<(), IngestError> {
         let (envelope, protocol, decoding) = (self.envelope, self.protocol, &self.decoding);
-        let capture = &self.rounds.capture;
+        let rounds = &self.rounds;
         let accepted = self.connections.accept(
             now.monotonic_ns / 1_000_000,
             || Session::enveloped(envelope, protocol, decoding),
-            |key, address| capture.opened(key.token(), address),
+            |key, address| rounds.capture.opened(key.token(), address),
+            |key| rounds.closed(key.token(), Closed::GaveWay),
         )?;
-        self.rounds.tally.accepted(accepted.all);
-        self.rounds.tally.delayed(accepted.delayed);
+        self.rounds.tally.came(&accepted);
         Ok(())
     }
 
@@ -312,7 +339,7 @@ impl Tcp {
             Got::End => {
                 self.count_cut_message(key);
                 self.end_epoch(key, read_at());
-                if let Some(why) = self.connections.end(key) {
+                if let Some(why) = self.connections.end(key, Closed::Peer) {
                     self.rounds.closed(key.token(), why);
                 }
             }
@@ -359,6 +386,7 @@ impl Tcp {
         if let Some(connection) = self.connections.get(key) {
             let (kept, at) = connection.session.put_kept(&mut self.buffer);
             let at = if kept > 0 { at } else { now };
+            self.now_ns = self.now_ns.max(now.monotonic_ns);
             self.feed(key, kept, at);
             if self.can_go_on(key) {
                 self.read(key);
@@ -370,6 +398,7 @@ impl Tcp {
     /// Reads the messages in the first `length` bytes of the buffer, and keeps what is left.
     fn feed(&mut self, key: Key, length: usize, at: ReadAt) {
         let mut taken = 0;
+        self.now_ns = self.now_ns.max(at.monotonic_ns);
         while let Some(connection) = self.connections.get(key) {
             if self.rounds.publisher.stalled() || !connection.readable() {
                 break;
@@ -378,19 +407,20 @@ impl Tcp {
                 Next::Incomplete => break,
                 Next::Refused { consumed, reason } => {
                     taken += consumed;
+                    connection.erred();
                     self.rounds.tally.refused(reason);
                 }
                 Next::Message { consumed, message } => {
                     taken += consumed;
-                    connection.heard_ms = at.monotonic_ns / 1_000_000;
-                    self.connections.sound(key);
-                    self.message(key, message, at);
+                    connection.heard(at.monotonic_ns / 1_000_000);
+                    self.let_in(key, message, at);
                 }
             }
             self.close_if_unreadable(key, at);
         }
         if let Some(connection) = self.connections.get(key) {
-            connection.session.keep(&self.buffer[taken..length], at);
+            let reads_on = !self.rounds.publisher.stalled();
+            connection.keep(&self.buffer[taken..length], at, reads_on);
         }
     }
 
@@ -408,11 +438,6 @@ impl Tcp {
 
     /// Publishes what a message reports and answers what needs no outcome.
     fn message(&mut self, key: Key, mut message: Message, at: ReadAt) {
-        if let (Some(device), Some(connection)) = (&message.device, self.connections.get(key))
-            && !connection.may_report_for(device)
-        {
-            return self.fail(key, Failure::Identity);
-        }
         self.answer(key, std::mem::take(&mut message.answer_now));
         match self.rounds.publish(key, message, at) {
             Ok(published) => self.published(key, published),
@@ -508,11 +533,12 @@ impl Tcp {
             && let Some(connection) = self.connections.get(key)
             && let Some(message) = connection.session.flush()
         {
-            self.message(key, message, at);
+            self.let_in_last(key, message, at);
         }
     }
 
     fn report(&mut self, now_ns: u64) {
+        self.rounds.tally.unproven(self.connections.unproven());
         let now_s = u64::try_from(clock::wall_ms()).unwrap_or(0) / 1_000;
         if let Some(tls) = &mut self.connections.tls
             && let Some(days) = tls.remind(now_s)

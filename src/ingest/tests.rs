@@ -1,5 +1,6 @@
 //! The ingest with real sockets, a real ring and a classifier that is this test.
 
+mod admission;
 mod order;
 mod rubbish;
 mod tls;
@@ -15,7 +16,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::process::{IngestError, Setup, serve};
 use super::tally::Tally;
-use crate::config::{Ack, Input, Listening, Node, SensorSettings};
+use crate::config::{Ack, Admission, Input, Listening, Node, SensorSettings};
 use crate::frame::{Frame, FrameFlags};
 use crate::protocol::Protocol;
 use crate::ring::{Consumer, Geometry, Outcome, RingOwner};
@@ -54,6 +55,7 @@ fn settings() -> SensorSettings {
         answers_max: ROOM.answers,
         rank: 1,
         capture: false,
+        admit: Admission::default(),
     }
 }
 
@@ -115,8 +117,11 @@ impl Site {
             lock: None,
         };
         let thread = std::thread::spawn(move || serve(setup));
-        let ready = control.recv::<FromChild>().unwrap();
-        assert!(matches!(ready, Some((FromChild::Ready, _))));
+        while let Some((said, _)) = control.recv::<FromChild>().unwrap() {
+            if matches!(said, FromChild::Ready) {
+                break;
+            }
+        }
         Running { control, thread }
     }
 
@@ -183,10 +188,15 @@ impl Running {
 
 /// A JT/T 808 message of the 2013 form: flag, header, body, check, flag, escaped.
 fn message(kind: u16, serial: u16, body: &[u8]) -> Vec<u8> {
+    message_of(0x78, kind, serial, body)
+}
+
+/// ... of the device 139123456xx.
+fn message_of(device: u8, kind: u16, serial: u16, body: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     content.extend(kind.to_be_bytes());
     content.extend((body.len() as u16).to_be_bytes());
-    content.extend([0x01, 0x39, 0x12, 0x34, 0x56, 0x78]);
+    content.extend([0x01, 0x39, 0x12, 0x34, 0x56, device]);
     content.extend(serial.to_be_bytes());
     content.extend(body);
     content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
@@ -218,7 +228,11 @@ fn location(alarms: u32, second: u8) -> Vec<u8> {
 }
 
 fn report(serial: u16) -> Vec<u8> {
-    message(0x0200, serial, &location(0, (serial % 60) as u8))
+    report_of(0x78, serial)
+}
+
+fn report_of(device: u8, serial: u16) -> Vec<u8> {
+    message_of(device, 0x0200, serial, &location(0, (serial % 60) as u8))
 }
 
 /// Reads one answer and returns the serial that it answers.
@@ -537,7 +551,7 @@ fn many_unanswered_messages_of_one_device_do_not_hold_up_another() {
     }
     let first = site.frames(8);
     let mut modest = site.connect();
-    modest.write_all(&report(200)).unwrap();
+    modest.write_all(&report_of(0x79, 200)).unwrap();
     let (_, frame) = site.frames(1).remove(0);
     site.settle(&frame, Outcome::Accepted);
     assert_eq!(answered(&mut modest), 200);

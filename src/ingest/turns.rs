@@ -1,8 +1,8 @@
-//! Whose turn it is in a round: who has shown to be a device is read first, and of all others only so many, in turn, so
-//! that a crowd of them does not make a round long (pure).
+//! Whose turn it is in a round: proven connections are read first, and of all others only so many, in turn, so that a crowd
+//! of them does not make a round long (pure).
 
-/// Connections of which nothing sound has come that are read in a round.
-const STRANGERS_MAX: usize = 32;
+/// Unproven connections that are read in a round.
+const UNPROVEN_MAX: usize = 32;
 
 /// Those that wait for their turn in a round, and where the last one ended.
 #[derive(Debug, Default)]
@@ -23,14 +23,14 @@ impl Turns {
         self.waiting.clear();
     }
 
-    /// The stranger at this place has something.
+    /// The unproven connection at this place has something.
     pub fn wait(&mut self, at: usize) {
         self.waiting.push(at);
     }
 
     /// The place of the next one whose turn it is in this round.
     pub fn next(&mut self) -> Option<usize> {
-        if self.taken >= self.waiting.len().min(STRANGERS_MAX) {
+        if self.taken >= self.waiting.len().min(UNPROVEN_MAX) {
             return None;
         }
         let at = self.from.wrapping_add(self.taken) % self.waiting.len();
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn as_long_as_they_are_few_all_have_their_turn() {
         let mut turns = Turns::default();
-        for count in [0, 1, 5, STRANGERS_MAX] {
+        for count in [0, 1, 5, UNPROVEN_MAX] {
             let mut all = round(&mut turns, count);
             all.sort_unstable();
             assert_eq!(all, (0..count).collect::<Vec<_>>());
@@ -62,12 +62,12 @@ mod tests {
 
     #[test]
     fn of_many_that_always_have_something_each_has_its_turn_in_time() {
-        let many = 10 * STRANGERS_MAX + 7;
+        let many = 10 * UNPROVEN_MAX + 7;
         let mut turns = Turns::default();
         let mut had = vec![false; many];
-        for _ in 0..many.div_ceil(STRANGERS_MAX) {
+        for _ in 0..many.div_ceil(UNPROVEN_MAX) {
             let taken = round(&mut turns, many);
-            assert_eq!(taken.len(), STRANGERS_MAX);
+            assert_eq!(taken.len(), UNPROVEN_MAX);
             taken.into_iter().for_each(|at| had[at] = true);
         }
         assert!(had.iter().all(|&had| had), "{had:?}");

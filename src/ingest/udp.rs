@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
+use super::admit::{BUCKETS_MAX, Buckets, Door, Judged};
 use super::connection::Closed;
 use super::datagrams::{BATCH_DATAGRAMS_MAX, Datagrams};
 use super::peers::{Peer, Peers};
@@ -17,8 +18,11 @@ use super::publishing::{Published, Stall};
 use super::round::{Rounds, read_at};
 use super::session::{Next, ReadAt, Session};
 use super::silence::Silences;
+use super::sources::Sources;
 use super::tally::Withheld;
+use crate::frame::DeviceId;
 use crate::protocol::{self, Message, Protocol, Reject};
+use crate::role::Handed;
 use crate::sys::clock;
 
 /// Batches of datagrams taken in a round, so that answers do not wait for a flood.
@@ -35,8 +39,12 @@ pub struct Udp {
     epoll: Epoll,
     datagrams: Datagrams,
     peers: Peers,
+    sources: Sources,
     rounds: Rounds<SocketAddr>,
     limits: Limits,
+    door: Door,
+    /// What devices may send, whatever addresses they send from.
+    buckets: Buckets,
     protocol: Protocol,
     decoding: protocol::Settings,
     silences: Silences<SocketAddr>,
@@ -52,8 +60,10 @@ impl Udp {
         epoll: Epoll,
         datagrams: Datagrams,
         peers: Peers,
+        sources: Sources,
         rounds: Rounds<SocketAddr>,
         limits: Limits,
+        door: Door,
         protocol: Protocol,
         decoding: protocol::Settings,
     ) -> std::io::Result<Udp> {
@@ -63,8 +73,11 @@ impl Udp {
             epoll,
             datagrams,
             peers,
+            sources,
             rounds,
             limits,
+            door,
+            buckets: Buckets::new(BUCKETS_MAX),
             protocol,
             decoding,
             silences: Silences::new(),
@@ -77,6 +90,7 @@ impl Udp {
     /// # Errors
     /// When the socket cannot be read any more.
     pub fn run(mut self) -> Result<(), IngestError> {
+        self.take_handed()?;
         self.rounds.begin()?;
         let mut events = [EpollEvent::empty(); 2];
         loop {
@@ -85,6 +99,7 @@ impl Udp {
             let readable = events[..count].iter().any(|event| event.data() == SOCKET);
             let now = read_at();
             let now_ms = now.monotonic_ns / 1_000_000;
+            self.take_handed()?;
             if self.settle(now_ms) {
                 self.rounds.answered();
             }
@@ -98,6 +113,7 @@ impl Udp {
             while let Some((_, peer)) = self.peers.forget_idle(now_ms) {
                 self.rounds.closed(peer.stream, Closed::Idle);
             }
+            self.door.tell(now_ms, &self.rounds)?;
             self.rounds.report(now.monotonic_ns, self.peers.known());
             if self.rounds.drained(now_ms) {
                 break;
@@ -155,6 +171,10 @@ impl Udp {
         let (from, length) = self.datagrams.head(at);
         self.rounds.tally.bytes(length);
         self.rounds.tally.datagram();
+        if !self.sources.may_come(from.ip()) {
+            self.rounds.tally.datagram_from_elsewhere();
+            return;
+        }
         if let Some(peer) = self.peers.get(from)
             && peer.delay.until_ms(now_ms).is_some()
         {
@@ -183,7 +203,7 @@ impl Udp {
                 Next::Message { consumed, message } => {
                     taken += consumed;
                     peer.delay = Default::default();
-                    self.message(from, message, now, &mut allowance);
+                    self.let_in(from, message, now, &mut allowance);
                 }
             }
         }
@@ -200,6 +220,59 @@ impl Udp {
                 self.silences.heard(from, &mut peer.silence, now_ms);
             }
         }
+    }
+
+    /// Takes a message as far as its device may come in, and it and its sender may send.
+    fn let_in(
+        &mut self,
+        from: SocketAddr,
+        mut message: Message,
+        now: ReadAt,
+        allowance: &mut Allowance,
+    ) {
+        if !self.paced(from, message.device, now) {
+            self.rounds.tally.message(message.refused);
+            self.rounds.tally.over_rate();
+            return;
+        }
+        let source = || from.ip().to_canonical().to_string();
+        let judged = message.device.map_or(Judged::Taken, |device| {
+            self.door.judge(device, source, now, &self.rounds.tally)
+        });
+        match judged {
+            Judged::Taken => self.message(from, message, now, allowance),
+            Judged::Quarantined => {
+                message.reports.clear();
+                message.answer_when_safe.clear();
+                self.message(from, message, now, allowance);
+            }
+            Judged::Rejected => self.rounds.tally.message(message.refused),
+        }
+    }
+
+    /// Whether a message is not too much of its sender or its device.
+    fn paced(&mut self, from: SocketAddr, device: Option<DeviceId>, now: ReadAt) -> bool {
+        let (rate, now_ns) = (self.door.rate(), now.monotonic_ns);
+        let peer = self.peers.get(from);
+        if peer.is_some_and(|peer| peer.bucket.try_take(rate, now_ns).is_err()) {
+            return false;
+        }
+        device.is_none_or(|device| {
+            self.buckets
+                .of(device, now_ns)
+                .try_take(rate, now_ns)
+                .is_ok()
+        })
+    }
+
+    /// Takes what the supervisor handed over.
+    fn take_handed(&mut self) -> Result<(), IngestError> {
+        while let Some(handed) = self.rounds.next_handed() {
+            if let Handed::Devices(devices) = handed {
+                self.door.take_list(devices, &self.rounds)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes sure that the sender is known.
@@ -225,7 +298,7 @@ impl Udp {
         }
         self.rounds.closed(peer.stream, why);
         while let Some(message) = peer.session.flush() {
-            self.message(from, message, now, &mut Allowance::of(0));
+            self.let_in(from, message, now, &mut Allowance::of(0));
         }
     }
 
@@ -309,7 +382,7 @@ impl Udp {
             while let Some(peer) = self.peers.get(from)
                 && let Some(message) = peer.session.flush()
             {
-                self.message(from, message, now, &mut Allowance::of(0));
+                self.let_in(from, message, now, &mut Allowance::of(0));
             }
         }
     }

@@ -68,6 +68,17 @@ impl Wake {
         }
     }
 
+    /// Tells the supervisor something if it can be told at once; whether it was.
+    ///
+    /// # Errors
+    /// As [`Wake::say_ready`].
+    pub fn try_say(&self, what: &FromChild) -> Result<bool, ControlError> {
+        match self.control.try_send(what) {
+            Err(ControlError::Gone) => Ok(true),
+            other => other,
+        }
+    }
+
     /// What was handed over and not taken yet, one a call. The queue is no longer than what the supervisor sends.
     pub fn next_handed(&mut self) -> Option<Handed> {
         self.handed.pop_front()

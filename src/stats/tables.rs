@@ -81,6 +81,12 @@ metrics! {
     "ringway_connections" Gauge "Connections open now; of `udp`, peers known." { ConnectionsOpen, }
     "ringway_connections_accepted_total" Counter "Connections accepted; of `udp`, peers not known before." { ConnectionsAccepted, }
     "ringway_connections_delayed_total" Counter "Connections not read at once, since rubbish came from their address." { ConnectionsDelayed, }
+    "ringway_connections_unproven" Gauge "Connections of which no sound message of a known device came yet." { ConnectionsUnproven, }
+    "ringway_connections_turned_away_total" Counter "Connections closed before a byte was read, by reason." {
+        TurnedAwaySource "reason" = "source",
+        TurnedAwayPerSource "reason" = "per_source",
+    }
+    "ringway_accept_pauses_total" Counter "Times that accepting paused because there was no room." { AcceptPauses, }
     "ringway_connections_closed_total" Counter "Connections closed, peers forgotten, by reason." {
         ClosedByPeer "reason" = "peer",
         ClosedIdle "reason" = "idle",
@@ -88,6 +94,12 @@ metrics! {
         ClosedUnread "reason" = "unread",
         ClosedRefused "reason" = "refused",
         ClosedDisplaced "reason" = "displaced",
+        ClosedNoMessage "reason" = "no_message",
+        ClosedSlow "reason" = "slow",
+        ClosedGaveWay "reason" = "gave_way",
+        ClosedUnknown "reason" = "unknown",
+        ClosedTakenOver "reason" = "taken_over",
+        ClosedOccupied "reason" = "occupied",
         ClosedTls "reason" = "tls",
         ClosedDrain "reason" = "drain",
     }
@@ -120,6 +132,7 @@ metrics! {
     "ringway_datagrams_dropped_total" Counter "Datagrams dropped unread, by reason." {
         DatagramsKernel "reason" = "kernel",
         DatagramsDelayed "reason" = "delayed",
+        DatagramsSource "reason" = "source",
     }
     "ringway_messages_total" Counter "Messages decoded." { Messages, }
     "ringway_frames_published_total" Counter "Frames committed to the ring." { FramesPublished, }
@@ -140,10 +153,20 @@ metrics! {
         StalledRing "reason" = "ring",
         StalledAnswers "reason" = "answers",
     }
-    "ringway_messages_dropped_total" Counter "Messages of `udp` dropped for want of room, by what was full." {
+    "ringway_messages_dropped_total" Counter "Messages of `udp` dropped, by what was full or exceeded." {
         DroppedRing "reason" = "ring",
         DroppedAnswers "reason" = "answers",
+        DroppedRate "reason" = "rate",
     }
+    "ringway_devices_listed" Gauge "Devices on the list of known ones." { DevicesListed, }
+    "ringway_messages_unknown_total" Counter "Messages of devices that are not on the list, by what became of them." {
+        UnknownReject "outcome" = "rejected",
+        UnknownQuarantine "outcome" = "quarantined",
+        UnknownAccept "outcome" = "accepted",
+    }
+    "ringway_sessions_taken_over_total" Counter "Sessions of devices that came by another connection." { SessionsTakenOver, }
+    "ringway_sessions_contested_total" Counter "Take-overs that had to wait because there were too many of one device." { SessionsContested, }
+    "ringway_rests_total" Counter "Times that a connection was not read because it, or its device, had sent too much." { Rests, }
     "ringway_capture_records_total" Counter "Records of a recording, by what became of them." {
         CaptureKept "fate" = "kept",
         CaptureLost "fate" = "lost",

@@ -7,16 +7,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::process::{self, Command};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use super::feed::Said;
-use super::node::Node;
+use super::node::{Node, ReadList};
 use super::plan::ProcessName;
 use super::restart::{Exit, Restart};
 use crate::ring::AttachError;
-use crate::role::{End, FromChild, Recording, Role, States, ToChild};
+use crate::role::{Devices, End, FromChild, Recording, Role, States, ToChild};
 use crate::sys::control::{AsyncChannel, Channel, ControlError};
 
 /// A child that is not ready by then is killed and started again.
@@ -60,6 +60,8 @@ pub enum News {
     },
     /// A feed was opened; its ingest does not have it yet.
     Opened(ProcessName),
+    /// Somebody asks for the lists of devices to be read again.
+    Reload(oneshot::Sender<Vec<ReadList>>),
     /// It ended and is not started again.
     Ended {
         /// Who.
@@ -95,6 +97,8 @@ pub enum Part {
     Ring(u32),
     /// The feed that is open.
     Feed,
+    /// The list of devices that was read.
+    Devices,
     /// The file to record in.
     Capture,
     /// Certificates that were read anew.
@@ -305,6 +309,9 @@ impl Keeper {
             control.send(&ToChild::Ring(ring), &fds.as_fds()).await?;
         }
         self.hand_over_feed(control).await?;
+        for devices in self.node.device_lists(&self.name)? {
+            hand_over_devices(control, devices).await?;
+        }
         if self.name.role == Role::Ingest {
             self.hand_over_capture(control).await?;
         }
@@ -333,6 +340,12 @@ impl Keeper {
         let number = match part {
             Part::Ring(number) => number,
             Part::Feed => return self.hand_over_feed(control).await,
+            Part::Devices => {
+                if let Some(devices) = self.node.fresh_device_list(&self.name)? {
+                    hand_over_devices(control, devices).await?;
+                }
+                return Ok(());
+            }
             Part::Capture => return self.hand_over_capture(control).await,
             Part::Certificates => return self.hand_over_certificates(control).await,
         };
@@ -401,6 +414,14 @@ impl Keeper {
                 name: self.name.clone(),
                 said: Said::Ended { number, why },
             },
+            FromChild::Devices { number, outcome } if self.name.role == Role::Ingest => {
+                self.node.judge_device_list(&self.name, number, outcome);
+                return;
+            }
+            FromChild::Notices(notices) if self.name.role == Role::Ingest => {
+                self.node.set_notices(&self.name, notices);
+                return;
+            }
             FromChild::CaptureFailed { mark, why } if self.name.role == Role::Ingest => {
                 let mut captures = self.node.captures();
                 captures.failed(&self.name.instance, mark, why);
@@ -414,6 +435,13 @@ impl Keeper {
         // The supervisor may be past listening.
         let _ = self.news.send(news).await;
     }
+}
+
+async fn hand_over_devices(control: &AsyncChannel, devices: Devices) -> Result<(), StartError> {
+    let message = ToChild::Devices {
+        number: devices.number,
+    };
+    Ok(control.send(&message, &[devices.list.as_fd()]).await?)
 }
 
 /// Returns once `wish` is wished, or never if nobody is left to wish. The value is not held over an await: it locks.

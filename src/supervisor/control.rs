@@ -7,17 +7,22 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 
 use super::child::News;
 use super::node::{Node, NodeError};
+use super::report::{Reloaded, ReloadedList};
 use super::request::{REQUEST_BYTES_MAX, Request};
 
 /// Name of the socket in the state directory.
 pub const SOCKET_NAME: &str = "control.sock";
+/// How long ingests may take to read their lists, all together: less than a client waits.
+const LIST_WAIT: Duration = Duration::from_millis(1_500);
+/// How often it is looked whether they have.
+const LIST_LOOK: Duration = Duration::from_millis(5);
 /// How long a client may take.
 const CLIENT_WAIT: Duration = Duration::from_secs(2);
 /// Clients at a time: each is served at once, so more than one waits only by accident.
@@ -85,9 +90,48 @@ async fn answer(
             let _ = tell.send(News::Capture { sensor }).await;
             said.unwrap_or_else(wrong)
         }
+        Ok(Request::Reload) => {
+            serde_json::to_vec(&reload(node, tell).await).expect("a report is plain data")
+        }
         Err(why) => wrong(why),
     };
     stream.write_all(&told).await
+}
+
+/// Has the lists of devices read again, and waits for what their ingests make of them.
+async fn reload(node: &Node, tell: &mpsc::Sender<News>) -> Reloaded {
+    let (done, read) = oneshot::channel();
+    // A node that drains reads nothing any more.
+    let _ = tell.send(News::Reload(done)).await;
+    let lists = read.await.unwrap_or_default();
+    let late = Instant::now() + LIST_WAIT;
+    let mut device_lists = Vec::new();
+    for list in lists {
+        let outcome = match list.outcome {
+            Ok(number) => {
+                let judged = async {
+                    loop {
+                        match node.device_list_outcome(&list.name, number) {
+                            Some(outcome) => break outcome,
+                            None => sleep(LIST_LOOK).await,
+                        }
+                    }
+                };
+                let unread = "its ingest has not read it yet; the log says when it has";
+                timeout_at(late, judged)
+                    .await
+                    .unwrap_or_else(|_| Err(unread.into()))
+            }
+            Err(cause) => Err(cause),
+        };
+        device_lists.push(ReloadedList {
+            sensor: list.name.instance,
+            path: list.path,
+            devices: outcome.as_ref().ok().copied(),
+            error: outcome.err(),
+        });
+    }
+    Reloaded { device_lists }
 }
 
 /// Switches a recording and says where it is; `null` if there was none to end.

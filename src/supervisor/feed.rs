@@ -201,10 +201,13 @@ impl Keeper {
             Input::Serial { path, bauds } => {
                 serial::open(path, bauds[self.reopen.variant()], number)
             }
-            Input::Gpsd { connect, receiver } => {
+            Input::Gpsd {
+                connect,
+                receiver,
+                sentences,
+            } => {
                 let receiver = receiver.as_deref();
-                let protocol = self.sensor.protocol;
-                self.gpsd.open(connect, receiver, protocol, number).await
+                self.gpsd.open(connect, receiver, *sentences, number).await
             }
             Input::Exec(_) => unreachable!("a program has a keeper of its own"),
             Input::Tcp(_) | Input::Http(_) | Input::Udp { .. } | Input::File { .. } => {

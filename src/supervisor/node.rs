@@ -7,22 +7,25 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tracing::{error, info};
+use nix::sys::resource::{Resource, getrlimit};
+use tracing::{error, info, warn};
 
 use super::captures::Captures;
 use super::certificates::{self, ReadError};
+use super::device_list::DeviceLists;
 use super::feed::FeedState;
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
-use super::report::{ProcessReport, ProgramReport, Report, RingReport, figures};
+use super::report::{NoticeReport, ProcessReport, ProgramReport, Report, RingReport, figures};
 use super::state_dir::{StateDir, StateDirError};
 use crate::config::{Config, Input, SensorSettings, Tls};
 use crate::ring::{AttachError, RingFds, RingOwner};
 use crate::role::{
-    Assignment, Certificates, Duty, End, Feed, Purpose, Recording, RingAssignment, Role, States,
-    exit,
+    Assignment, Certificates, DESCRIPTORS_RESERVED, Devices, Duty, End, Feed, Notice, Purpose,
+    Recording, RingAssignment, Role, States, exit,
 };
 use crate::stats::{self, Stats, SupervisorMetric};
+use crate::sys::log::foreign;
 use crate::sys::{clock, region};
 use crate::table;
 
@@ -47,6 +50,21 @@ pub enum NodeError {
     /// A ring is not.
     #[error("cannot make ring: {0}")]
     Ring(#[from] AttachError),
+    /// A sensor may have more connections than the system lets a process have descriptors.
+    #[error(
+        "sensor {sensor}: connections_max = {connections} needs {needed} descriptors, and a process may have {limit}: \
+         lower it, or raise the hard limit (ulimit -n, LimitNOFILE)"
+    )]
+    Descriptors {
+        /// Which sensor.
+        sensor: String,
+        /// Its limit.
+        connections: u32,
+        /// Descriptors for as many.
+        needed: u64,
+        /// The hard limit.
+        limit: u64,
+    },
     /// The control socket is not.
     #[error("cannot serve control socket {0}: {1}")]
     Control(std::path::PathBuf, #[source] std::io::Error),
@@ -60,9 +78,24 @@ impl NodeError {
             NodeError::StateDir(StateDirError::Taken(_)) => exit::UNAVAILABLE,
             NodeError::Open(OpenError::File { .. }) | NodeError::StateDir(_) => exit::IO,
             NodeError::Control(..) | NodeError::Certificates(..) => exit::IO,
+            NodeError::Descriptors { .. } => exit::CONFIG,
             NodeError::Signals(_) | NodeError::Memory(_) | NodeError::Ring(_) => exit::SOFTWARE,
         }
     }
+}
+
+/// Most notices of an ingest that are kept: as many as it makes.
+const NOTICES_MAX: usize = 128;
+
+/// A list of devices that was to be read again.
+#[derive(Debug)]
+pub struct ReadList {
+    /// Whose.
+    pub name: ProcessName,
+    /// From where.
+    pub path: String,
+    /// Its number, which its ingest will judge; or why it could not be read.
+    pub outcome: Result<u64, String>,
 }
 
 /// What is known of a child.
@@ -91,6 +124,9 @@ struct Process {
     feed: RefCell<Option<Feed>>,
     /// The program that feeds the sensor.
     program: RefCell<Option<ProgramReport>>,
+    devices: RefCell<DeviceLists>,
+    /// Device ids that an operator should look at.
+    notices: RefCell<Vec<Notice>>,
     /// What its TLS is made of, if it has any.
     certificates: RefCell<Option<Rc<Certificates>>>,
     feed_state: RefCell<FeedState>,
@@ -173,6 +209,7 @@ impl Node {
     /// Opens and makes everything; nothing is started yet.
     pub fn open(config: Config) -> Result<Node, NodeError> {
         let began = Instant::now();
+        enough_descriptors(&config)?;
         let mut state_dir = StateDir::open(&config.state_dir, || {
             info!("waiting for the processes of the last run to finish");
         })?;
@@ -184,12 +221,18 @@ impl Node {
             let certificates =
                 certificates.map_err(|cause| NodeError::Certificates(name.clone(), cause))?;
             let page = stats::create().map_err(NodeError::Memory)?;
+            let mut devices = DeviceLists::default();
+            if let Some(path) = devices_path(&config, &name) {
+                devices.read(path, &format!("sensor {}", name.instance))?;
+            }
             processes.push(Process {
                 name,
                 page,
                 opened,
                 feed: RefCell::default(),
                 program: RefCell::default(),
+                devices: RefCell::new(devices),
+                notices: RefCell::default(),
                 certificates: RefCell::new(certificates.map(Rc::new)),
                 feed_state: RefCell::new(FeedState::new()),
                 state: RefCell::default(),
@@ -435,6 +478,75 @@ impl Node {
         self.stats.add(SupervisorMetric::ProgramRestarts, 1);
     }
 
+    /// Reads the list of devices of every sensor that has one.
+    pub fn read_device_lists(&self) -> Vec<ReadList> {
+        let lists = self.processes.iter().filter_map(|process| {
+            let path = devices_path(&self.config, &process.name)?;
+            let who = format!("sensor {}", process.name.instance);
+            let outcome = process.devices.borrow_mut().read(path, &who);
+            let outcome = outcome.map_err(|cause| {
+                error!("{cause}; the list before stays");
+                cause.to_string()
+            });
+            Some(ReadList {
+                name: process.name.clone(),
+                path: path.to_owned(),
+                outcome,
+            })
+        });
+        lists.collect()
+    }
+
+    /// The lists of devices for an ingest that starts.
+    pub fn device_lists(&self, name: &ProcessName) -> std::io::Result<Vec<Devices>> {
+        self.process(name).devices.borrow().all()
+    }
+
+    /// The list of devices for an ingest that runs, if there is a new one.
+    pub fn fresh_device_list(&self, name: &ProcessName) -> std::io::Result<Option<Devices>> {
+        self.process(name).devices.borrow().fresh()
+    }
+
+    /// An ingest says what became of a list: how many devices are on it, or what is wrong with it.
+    pub fn judge_device_list(&self, name: &ProcessName, number: u64, outcome: Result<u32, String>) {
+        let path = devices_path(&self.config, name).unwrap_or_default();
+        let outcome = outcome.map_err(|wrong| foreign(&wrong));
+        let said = outcome.clone();
+        if self
+            .process(name)
+            .devices
+            .borrow_mut()
+            .judged(number, outcome)
+        {
+            match said {
+                Ok(count) => info!("{name}: {count} devices are on the list {path}"),
+                Err(wrong) => {
+                    error!("{name}: the list {path} is wrong: {wrong}; the list before stays")
+                }
+            }
+        } else {
+            warn!("{name} judged a list of devices that it was not handed");
+        }
+    }
+
+    /// What became of a list of devices, once its ingest has said so.
+    pub fn device_list_outcome(
+        &self,
+        name: &ProcessName,
+        number: u64,
+    ) -> Option<Result<u32, String>> {
+        self.process(name).devices.borrow().outcome(number)
+    }
+
+    /// Keeps what an ingest noticed of device ids; one that was taken over may say anything.
+    pub fn set_notices(&self, name: &ProcessName, mut notices: Vec<Notice>) {
+        notices.truncate(NOTICES_MAX);
+        for notice in &mut notices {
+            notice.source = foreign(&notice.source);
+        }
+        *self.process(name).notices.borrow_mut() = notices;
+    }
+
     /// What the TLS of an ingest is made of, to hand over.
     pub fn certificates(&self, name: &ProcessName) -> Option<Rc<Certificates>> {
         self.process(name).certificates.borrow().clone()
@@ -625,6 +737,33 @@ impl Node {
     }
 }
 
+/// Checks that every sensor can have as many connections as it may; nothing is started otherwise.
+fn enough_descriptors(config: &Config) -> Result<(), NodeError> {
+    let (_, limit) =
+        getrlimit(Resource::RLIMIT_NOFILE).map_err(|cause| NodeError::Memory(cause.into()))?;
+    for sensor in &config.sensors {
+        let connections = sensor.input.connections_max();
+        let needed = u64::from(connections) + DESCRIPTORS_RESERVED;
+        if needed > limit {
+            return Err(NodeError::Descriptors {
+                sensor: sensor.name.clone(),
+                connections,
+                needed,
+                limit,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Where an ingest's list of devices is, if it has one.
+fn devices_path<'a>(config: &'a Config, name: &ProcessName) -> Option<&'a str> {
+    let is_ingest = name.role == Role::Ingest;
+    is_ingest
+        .then(|| sensor(config, name).admit.devices.as_deref())
+        .flatten()
+}
+
 /// The sensor that an ingest is for.
 fn sensor<'a>(config: &'a Config, name: &ProcessName) -> &'a SensorSettings {
     let mut sensors = config.sensors.iter();
@@ -709,6 +848,12 @@ fn process_report(process: &Process) -> ProcessReport {
         restarts: state.restarts,
         looping: state.looping,
         last_exit: state.last_exit.clone(),
+        notices: process
+            .notices
+            .borrow()
+            .iter()
+            .map(NoticeReport::of)
+            .collect(),
         figures: stats::read(process.page.as_fd())
             .map(|page| figures(&page))
             .unwrap_or_default(),

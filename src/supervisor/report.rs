@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::role::Notice;
 use crate::stats::{Page, Value};
 
 /// The whole node.
@@ -101,6 +102,9 @@ pub struct ProcessReport {
     pub looping: bool,
     /// How it ended the last time.
     pub last_exit: Option<String>,
+    /// Device ids that an operator should look at (ingest only).
+    #[serde(default)]
+    pub notices: Vec<NoticeReport>,
     /// Its counters and gauges that are not zero, by name and labels.
     pub figures: BTreeMap<String, f64>,
 }
@@ -116,6 +120,57 @@ impl ProgramReport {
             last_exit: None,
         }
     }
+}
+
+/// A device id that an operator should look at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NoticeReport {
+    /// `unknown` (not on the list) or `contested` (several devices seem to have it).
+    pub what: String,
+    /// The id.
+    pub device: String,
+    /// Where it came from first.
+    pub source: String,
+    /// When it was noticed first, milliseconds since 1970 UTC.
+    pub first_ms: i64,
+    /// ... and last.
+    pub last_ms: i64,
+    /// How often.
+    pub count: u64,
+}
+
+impl NoticeReport {
+    /// Of what an ingest says.
+    pub fn of(notice: &Notice) -> NoticeReport {
+        NoticeReport {
+            what: notice.what.name().into(),
+            device: notice.device.to_string(),
+            source: notice.source.clone(),
+            first_ms: notice.first_ms,
+            last_ms: notice.last_ms,
+            count: notice.count,
+        }
+    }
+}
+
+/// What became of a reload, as the control socket tells it and `ringway reload` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Lists of devices.
+    pub device_lists: Vec<ReloadedList>,
+}
+
+/// One list of devices that was to be read again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReloadedList {
+    /// Whose.
+    pub sensor: String,
+    /// From where.
+    pub path: String,
+    /// How many devices are on it, if it is right and used now.
+    pub devices: Option<u32>,
+    /// Why the one before stays.
+    pub error: Option<String>,
 }
 
 /// One ring.

@@ -13,6 +13,8 @@ pub const REQUEST_BYTES_MAX: usize = 256;
 pub enum Request {
     /// How does the node do?
     Status,
+    /// Read certificates and lists of devices again.
+    Reload,
     /// Record a sensor, or no more.
     Record {
         /// Which.
@@ -46,6 +48,7 @@ impl Request {
         };
         let request = match verb {
             "status" => Request::Status,
+            "reload" => Request::Reload,
             "record" => {
                 let sensor = take("sensor").ok_or("sensor=NAME is missing")?.into();
                 let on = match take("on").unwrap_or("1") {
@@ -73,6 +76,7 @@ impl Request {
     pub fn line(&self) -> String {
         match self {
             Request::Status => "status\n".into(),
+            Request::Reload => "reload\n".into(),
             Request::Record { sensor, on, lasts } => {
                 let mut line = format!("record sensor={sensor} on={}", u8::from(*on));
                 if let Some(lasts) = lasts {
@@ -97,6 +101,7 @@ mod tests {
         };
         let requests = [
             Request::Status,
+            Request::Reload,
             record(true, None),
             record(true, Some(Duration::from_secs(600))),
             record(false, None),

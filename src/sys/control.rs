@@ -101,6 +101,22 @@ impl Channel {
         )?)
     }
 
+    /// Sends a message without descriptors if the socket's buffer has room; whether it had.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub fn try_send<M: Serialize>(&self, message: &M) -> Result<bool, ControlError> {
+        match send(
+            &self.socket,
+            &encode(message, &[])?,
+            &[],
+            MsgFlags::MSG_DONTWAIT,
+        ) {
+            Err(Errno::EAGAIN) => Ok(false),
+            sent => Ok(sent.map(|()| true)?),
+        }
+    }
+
     /// Receives the next message; blocks until there is one. `None`: the other side is gone.
     ///
     /// # Errors

@@ -22,3 +22,24 @@ pub fn init() {
         lines.with_ansi(std::io::stderr().is_terminal()).try_init()
     };
 }
+
+/// Most characters of foreign text in a line of the log or a report.
+const FOREIGN_CHARS_MAX: usize = 200;
+
+/// Text from outside, in a form that harms neither a terminal nor whoever reads the log by machine: escaped and cut.
+/// Device ids need it not: their type has no other characters than letters, digits and `. _ : -`.
+pub fn foreign(text: &str) -> String {
+    let escaped = text.chars().flat_map(char::escape_debug);
+    escaped.take(FOREIGN_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_is_escaped_and_cut() {
+        assert_eq!(foreign("\u{1b}[2J\n\"a\""), "\\u{1b}[2J\\n\\\"a\\\"");
+        assert_eq!(foreign(&"\u{7}".repeat(1_000)).len(), FOREIGN_CHARS_MAX);
+    }
+}

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::control::{Channel, ControlError};
@@ -64,6 +65,16 @@ impl Started {
     }
 }
 
+/// A child may have as many descriptors as the system lets it: the soft limit is low for the sake of programs that wait
+/// with `select`, and none of ours does. Where it cannot be raised, accepting pauses earlier.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
 /// Reads from descriptor 0 until [`ToChild::Start`].
 ///
 /// From here on INT, TERM and HUP are blocked: Ctrl-C and the service manager reach a whole group, but a child stops
@@ -79,6 +90,8 @@ pub fn receive() -> Result<Started, StartError> {
         .for_each(|s| set.add(s));
     set.thread_block()
         .map_err(|cause| StartError::Signals(cause.into()))?;
+
+    raise_descriptor_limit();
 
     let next = || control.recv::<ToChild>()?.ok_or(StartError::Gone);
     let (ToChild::Assign(assignment), fds) = next()? else {
@@ -106,7 +119,10 @@ pub fn receive() -> Result<Started, StartError> {
             ToChild::Snapshot { exact } => {
                 snapshot = fds.into_iter().next().map(|fd| States { fd, exact });
             }
-            ToChild::Feed { .. } | ToChild::Capture { .. } | ToChild::Certificates { .. } => {
+            ToChild::Feed { .. }
+            | ToChild::Devices { .. }
+            | ToChild::Capture { .. }
+            | ToChild::Certificates { .. } => {
                 let part = Handed::of(&message, fds);
                 handed.push(part.ok_or(StartError::Contract("a descriptor is missing"))?);
             }

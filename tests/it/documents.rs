@@ -7,6 +7,8 @@ use std::process::Command;
 use ringway::frame::{AlarmKind, AttributeKey, Severity};
 use ringway::protocol::{Protocol, Reject};
 
+use crate::authority::Authority;
+
 fn read(document: &str) -> String {
     let path = format!("{}/docs/{document}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).unwrap()
@@ -119,6 +121,11 @@ fn the_examples_of_ways_in_are_right() {
     let text = read("sensors.md");
     for (number, example) in blocks(&text, "toml").iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
+        if example.contains("[sensor.tls]") {
+            let authority = Authority::new("fleet");
+            authority.server(2090).write(folder.path());
+            std::fs::write(folder.path().join("fleet.pem"), &authority.pem).unwrap();
+        }
         for name in example.split('"').skip(1).step_by(2) {
             let is_file = [".txt", ".log", ".nmea", ".ringcap", ".py"]
                 .iter()

@@ -1,9 +1,10 @@
 //! Where a node listens: IPv4, IPv6, and both by one socket.
 
-use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
 
-use crate::node::{Node, QUIET};
+use crate::node::{DEADLINE, Node, QUIET};
 use crate::terminal::{Terminal, now_s, report};
 use crate::web;
 
@@ -56,7 +57,30 @@ fn every_server_listens_on_an_address_of_ipv6() {
     if !has_ipv6("every_server_listens_on_an_address_of_ipv6") {
         return;
     }
-    let node = Node::start(&QUIET.replace("127.0.0.1:0", "[::1]:0"));
+    let requests = "[[sensor]]\nname = \"requests\"\ninput = \"http\"\nprotocol = \"json\"\nlisten = \"[::1]:0\"\n";
+    let datagrams = requests
+        .replace("requests", "datagrams")
+        .replace("http", "udp");
+    let quiet = QUIET.replace("127.0.0.1:0", "[::1]:0");
+    let node = Node::start(&format!("{quiet}{requests}{datagrams}"));
+    let body = r#"{"device":"bus-17","id":1,"lat":48.1173,"lon":11.5167}"#;
+    let mut client = TcpStream::connect(node.address("sensor:requests")).unwrap();
+    let head = format!("POST / HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len());
+    client
+        .write_all(format!("{head}{body}").as_bytes())
+        .unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut status = [0; 15];
+    client.read_exact(&mut status).unwrap();
+    assert!(status.ends_with(b" 200 OK"), "{status:?}");
+    let socket = UdpSocket::bind("[::1]:0").unwrap();
+    socket
+        .send_to(
+            format!("{body}\n").as_bytes(),
+            node.address("sensor:datagrams"),
+        )
+        .unwrap();
+    node.await_figure("datagrams", "ringway_messages_total", 1.0);
     serves(&node.address("sensor:trackers"), 13_900_000_001);
     let (status, _) = web::get(&node.address("observer"), "/livez");
     assert_eq!(status, 200);
@@ -100,4 +124,38 @@ fn an_address_that_nobody_has_is_said_with_what_to_do() {
         "{}",
         node.log()
     );
+}
+
+/// Sets what a system may have set, in a network of its own, and waits until the node takes a connection by IPv4 there.
+const ALONE: &str = r#"
+echo 1 2>/dev/null > /proc/sys/net/ipv6/bindv6only && ip link set lo up || exit 77
+"$1" run --config "$2" 2>> "$3" & node=$!
+for try in $(seq 300); do
+    (exec 3<> /dev/tcp/127.0.0.1/6808) 2> /dev/null && found=yes && break
+    sleep 0.1
+done
+kill $node; wait $node
+test "$found" = yes
+"#;
+
+#[test]
+fn an_unspecified_address_takes_both_whatever_the_system_prefers() {
+    let node = Node::prepare(&QUIET.replacen("127.0.0.1:0", "[::]:6808", 1));
+    let log = node.config_path().with_file_name("log");
+    let alone = Command::new("unshare")
+        .args(["-Urn", "bash", "-c", ALONE, "alone"])
+        .arg(env!("CARGO_BIN_EXE_ringway"))
+        .arg(node.config_path())
+        .arg(log)
+        .stderr(Stdio::null())
+        .status();
+    match alone.ok().and_then(|status| status.code()) {
+        Some(0) => {}
+        Some(1) if !node.log().is_empty() => panic!("no connection by IPv4"),
+        _ => {
+            let test = "an_unspecified_address_takes_both_whatever_the_system_prefers";
+            let why = "no network namespaces, or no IPv6 in them";
+            let _ = writeln!(std::io::stderr(), "skipped: 1 test, {test}: {why}");
+        }
+    }
 }

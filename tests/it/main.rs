@@ -3,6 +3,7 @@
 // A test that cannot go on stops with the line that broke, also in what tests share.
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod architecture;
 mod aside;
 mod authority;

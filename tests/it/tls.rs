@@ -1,11 +1,11 @@
 //! A sensor with TLS, with all processes: a fleet, OpenSSL as somebody else's client, and certificates that change.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use device_sim::fleet::{Options, run};
 use device_sim::jt808::{self, Answer, Edition, HEARTBEAT, Reader};
@@ -26,7 +26,6 @@ use crate::node::{DEADLINE, Node, wait_for};
 
 const OPENSSL: &str = "/usr/bin/openssl";
 const DEVICES: u32 = 200;
-const LENGTH: Duration = Duration::from_secs(4);
 
 /// The example of docs/sensors.md with files of a test.
 struct Site {
@@ -43,9 +42,9 @@ fn config(folder: &Path) -> String {
         "TLS",
         &[
             ("[::]:6809", "127.0.0.1:0"),
-            ("/etc/ringway/tls/chain.pem", &file("chain.pem")),
-            ("/etc/ringway/tls/key.pem", &file("key.pem")),
-            ("/etc/ringway/tls/fleet.pem", &file("fleet.pem")),
+            ("chain.pem", &file("chain.pem")),
+            ("key.pem", &file("key.pem")),
+            ("fleet.pem", &file("fleet.pem")),
         ],
     ) + ports
 }
@@ -53,13 +52,22 @@ fn config(folder: &Path) -> String {
 impl Site {
     /// A node that asks clients for certificates as `client` says.
     fn start(client: &str) -> Site {
+        Site::start_as(client, &[])
+    }
+
+    /// As [`Site::start`], with these changes to the example.
+    fn start_as(client: &str, changes: &[(&str, &str)]) -> Site {
         let folder = tempfile::tempdir().unwrap();
         let (server, fleet) = (Authority::new("server"), Authority::new("fleet"));
         server.server(2090).write(folder.path());
         std::fs::write(folder.path().join("fleet.pem"), &fleet.pem).unwrap();
         std::fs::write(folder.path().join("server.pem"), &server.pem).unwrap();
         let config = config(folder.path());
-        let config = config.replace("client = \"optional\"", &format!("client = {client:?}"));
+        let mut config = config.replace("client = \"optional\"", &format!("client = {client:?}"));
+        for (from, to) in changes {
+            assert!(config.contains(from), "{from}");
+            config = config.replace(from, to);
+        }
         Site {
             node: Node::start(&config),
             folder,
@@ -138,46 +146,75 @@ fn a_fleet_over_tls_is_answered_whatever_happens_to_its_ingest() {
             rate: 2.0,
             speed: 1.0,
         },
-        length: Some(LENGTH),
         grace: DEADLINE,
         trust: Some(Trust::new(site.server.pem.as_bytes(), HOST).unwrap()),
         ..Options::new(seed, DEVICES, site.address().parse().unwrap())
     };
     let roads = Roads::new(town::generate(seed)).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let check = std::thread::scope(|scope| {
-        let killer = scope.spawn(|| {
-            site.figure("ringway_tls_handshakes_total", f64::from(DEVICES));
+        let handshakes = "ringway_tls_handshakes_total";
+        let site = &site;
+        let killer = scope.spawn(move || {
+            site.figure(handshakes, f64::from(DEVICES));
             assert!(site.node.signal("ingest", Signal::SIGKILL));
+            // All come back, to an ingest that was handed the certificates again.
+            site.figure(handshakes, f64::from(2 * DEVICES));
+            drop(stop);
         });
-        let check = block_on(run(roads, options, std::future::pending()));
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        let check = block_on(run(roads, options, stopped));
         killer.join().unwrap();
         check.unwrap()
     });
     let summary = &check.summary;
-    assert!(summary.frames_sent >= u64::from(DEVICES), "{check:#?}");
+    assert!(summary.frames_sent > 0, "{check:#?}");
     assert_eq!(summary.frames_answered, summary.frames_sent, "{check:#?}");
     assert_eq!(check.refused, 0, "{check:#?}");
-    // All came twice: the second time to an ingest that was handed the certificates again.
-    site.figure("ringway_tls_handshakes_total", f64::from(2 * DEVICES));
 }
 
-/// OpenSSL's client with these arguments: what it got until it left, and whether it was content.
-fn openssl(site: &Site, arguments: &[&str], says: &[u8]) -> (Vec<u8>, bool) {
+#[test]
+fn requests_of_http_are_answered_over_tls() {
+    let changes = [("\"tcp\"", "\"http\""), ("\"jt808\"", "\"json\"")];
+    let site = Site::start_as("optional", &changes);
+    let mut client = connect(&site.address(), &site.server);
+    let body = r#"{"device":"bus-17","id":1,"lat":48.1173,"lon":11.5167}"#;
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    client.write_all(head.as_bytes()).unwrap();
+    client.write_all(body.as_bytes()).unwrap();
+    let mut heard = String::new();
+    while !heard.contains("{\"safe\":1}") {
+        let mut bytes = [0; 1000];
+        let count = client.read(&mut bytes).unwrap();
+        assert!(count > 0, "closed after {heard:?}");
+        heard.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    assert!(heard.starts_with("HTTP/1.1 200 OK\r\n"), "{heard}");
+}
+
+/// What OpenSSL's client heard from the node, and what it said of it to its user.
+struct Heard {
+    bytes: Vec<u8>,
+    said: String,
+}
+
+/// OpenSSL's client with these arguments, until it has heard an answer or ends by itself.
+fn openssl(site: &Site, arguments: &[&str], says: &[u8]) -> Heard {
+    let folder = site.folder.path();
+    let said = folder.join("openssl.log");
     let mut client = Command::new(OPENSSL)
-        .args([
-            "s_client",
-            "-connect",
-            &site.address(),
-            "-servername",
-            HOST,
-            "-verify_return_error",
-        ])
-        .args(["-CAfile", "server.pem"])
+        .args(["s_client", "-connect", &site.address(), "-servername", HOST])
+        .args(["-verify_return_error", "-CAfile", "server.pem"])
         .args(arguments)
-        .current_dir(site.folder.path())
+        .current_dir(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(File::create(&said).unwrap())
         .spawn()
         .unwrap();
     let mut input = client.stdin.take().unwrap();
@@ -191,17 +228,19 @@ fn openssl(site: &Site, arguments: &[&str], says: &[u8]) -> (Vec<u8>, bool) {
             let _ = tell.send(bytes[..count].to_vec());
         }
     });
-    let mut heard = Vec::new();
-    while let Ok(bytes) = told.recv_timeout(DEADLINE) {
-        heard.extend(bytes);
-        if heard.ends_with(&[0x7e]) {
+    let mut bytes = Vec::new();
+    while let Ok(more) = told.recv_timeout(DEADLINE) {
+        bytes.extend(more);
+        if bytes.ends_with(&[0x7e]) {
             break;
         }
     }
-    drop(input);
-    let ended = wait_for("openssl to end", || client.try_wait().unwrap());
+    // One that has heard an answer waits for more.
+    let _ = client.kill();
+    client.wait().unwrap();
     reader.join().unwrap();
-    (heard, ended.success())
+    let said = std::fs::read_to_string(said).unwrap();
+    Heard { bytes, said }
 }
 
 /// Whether OpenSSL's program is there; if not, that is said.
@@ -229,16 +268,24 @@ fn openssl_is_served_by_both_versions_and_turned_away_without_a_certificate() {
     let shown = ["-cert", "device.pem", "-key", "device-key.pem", "-quiet"];
     for (version, serial) in [("-tls1_2", 5), ("-tls1_3", 6)] {
         let arguments = [&shown[..], &[version]].concat();
-        let (heard, _) = openssl(&site, &arguments, &heartbeat(serial));
-        assert!(answers(&heard, serial), "{version}: {heard:02x?}");
-        let (heard, content) = openssl(&site, &["-quiet", version], &heartbeat(serial));
-        assert!(heard.is_empty() && !content, "{version}: {heard:02x?}");
+        let heard = openssl(&site, &arguments, &heartbeat(serial));
+        assert!(answers(&heard.bytes, serial), "{version}: {}", heard.said);
+        let heard = openssl(&site, &["-quiet", version], &heartbeat(serial));
+        assert!(heard.bytes.is_empty(), "{version}: {:02x?}", heard.bytes);
+        // Alert 116 of TLS 1.3 and alert 40 of TLS 1.2.
+        let told = ["certificate required", "handshake failure"];
+        assert!(
+            told.iter().any(|told| heard.said.contains(told)),
+            "{}",
+            heard.said
+        );
     }
     site.figure("ringway_tls_failures_total{reason=\"no_certificate\"}", 2.0);
     // Too old, and never spoken here.
     let arguments = [&shown[..], &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"]].concat();
-    let (heard, content) = openssl(&site, &arguments, &heartbeat(7));
-    assert!(heard.is_empty() && !content, "{heard:02x?}");
+    let heard = openssl(&site, &arguments, &heartbeat(7));
+    assert!(heard.bytes.is_empty(), "{:02x?}", heard.bytes);
+    assert!(heard.said.contains("alert"), "{}", heard.said);
     site.figure("ringway_tls_failures_total{reason=\"incompatible\"}", 1.0);
 }
 
@@ -251,10 +298,11 @@ fn a_client_that_wants_to_begin_anew_is_refused_and_hurts_nobody() {
     let mut device = connect(&site.address(), &site.server);
     try_beat(&mut device, 1).unwrap();
     // Its command for a renegotiation, which TLS 1.3 does not have any more.
-    let (heard, _) = openssl(&site, &["-tls1_2"], b"R\n");
-    let heard = String::from_utf8_lossy(&heard).into_owned();
-    assert!(heard.contains("RENEGOTIATING"), "{heard}");
-    assert_eq!(heard.matches("BEGIN CERTIFICATE").count(), 1, "{heard}");
+    let said = openssl(&site, &["-tls1_2"], b"R\n").said;
+    assert!(
+        said.contains("RENEGOTIATING") && said.contains("no renegotiation"),
+        "{said}"
+    );
     try_beat(&mut device, 2).unwrap();
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use super::*;
 
 /// Connects from an address of its own: all of 127.0.0.0/8 is this machine.
-fn connect_from(site: &Site, last: u8) -> TcpStream {
+pub(super) fn connect_from(site: &Site, last: u8) -> TcpStream {
     let stream = socket(
         AddressFamily::Inet,
         SockType::Stream,
@@ -31,8 +31,14 @@ fn connect_from(site: &Site, last: u8) -> TcpStream {
 }
 
 fn beat(device: &mut TcpStream, serial: u16) {
-    device.write_all(&message(0x0002, serial, &[])).unwrap();
-    assert_eq!(answered(device), serial);
+    beat_of(0x78, device, serial);
+}
+
+fn beat_of(device: u8, stream: &mut TcpStream, serial: u16) {
+    stream
+        .write_all(&message_of(device, 0x0002, serial, &[]))
+        .unwrap();
+    assert_eq!(answered(stream), serial);
 }
 
 /// Sends as many bad messages as end a connection.
@@ -70,7 +76,7 @@ fn beside_a_sound_neighbour_a_device_is_read_at_once_but_may_err_only_once() {
     offend(&site, &mut site.connect());
 
     let mut other = site.connect();
-    beat(&mut other, 2);
+    beat_of(0x79, &mut other, 2);
     let mut bad = site.connect();
     bad.write_all(b"\x7e\x00\x7e").unwrap();
     assert_closed(&mut bad);

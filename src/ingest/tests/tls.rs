@@ -15,7 +15,7 @@ use rustls::{
 
 use super::*;
 use crate::config::certificates::Certificates;
-use crate::config::{ClientCertificates, Identity, Tls};
+use crate::config::{Admission, ClientCertificates, Identity, Tls};
 use crate::ingest::connection::{Closed, Got};
 use crate::ingest::connections::Connections;
 use crate::ingest::session::Session;
@@ -493,11 +493,23 @@ fn one_connection(authority: &Authority) -> (Connections, TcpStream) {
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     setsockopt(&stream, sockopt::RcvBuf, &4096).unwrap();
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
-    let mut connections = Connections::new(epoll, listener, 10, 1_000_000).unwrap();
+    let listening = Listening {
+        listen: String::new(),
+        connections_max: 10,
+        idle_ms: 1_000_000,
+        tls: None,
+    };
+    let admission = Admission::default();
+    let mut connections = Connections::new(epoll, listener, &listening, &admission).unwrap();
     let certificates = certificates(&authority.server(), None);
     connections.tls = Some(Acceptor::new(tls(false, false), &certificates).unwrap());
     let session = || Session::new(Protocol::Jt808, &protocol::Settings::default());
-    while connections.accept(0, session, |_, _| {}).unwrap().all == 0 {
+    while connections
+        .accept(0, session, |_, _| {}, |_| {})
+        .unwrap()
+        .all
+        == 0
+    {
         std::thread::yield_now();
     }
     (connections, stream)
@@ -506,11 +518,12 @@ fn one_connection(authority: &Authority) -> (Connections, TcpStream) {
 #[test]
 fn a_handshake_has_an_end_by_the_clock() {
     let (mut connections, _stream) = one_connection(&Authority::new("authority"));
-    let mut closed = Vec::new();
-    connections.sweep(tls::HANDSHAKE_MS_MAX - 1, |_, why| closed.push(why));
-    assert_eq!(closed, []);
-    connections.sweep(tls::HANDSHAKE_MS_MAX + 1_000, |_, why| closed.push(why));
-    assert_eq!(closed, [Closed::Tls(Failure::Late)]);
+    let key = connections.keys()[0];
+    assert_eq!(connections.overdue(tls::HANDSHAKE_MS_MAX - 1, true), []);
+    assert_eq!(
+        connections.overdue(tls::HANDSHAKE_MS_MAX + 1_000, true),
+        [(key, Closed::Tls(Failure::Late))]
+    );
 }
 
 #[test]

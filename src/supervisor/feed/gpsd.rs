@@ -9,7 +9,6 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::protocol::Protocol;
 use crate::role::Feed;
 
 /// How long a look-up, and a connection to each address, may take.
@@ -35,12 +34,12 @@ impl Gpsd {
         &mut self,
         connect: &str,
         receiver: Option<&str>,
-        protocol: Protocol,
+        sentences: bool,
         number: u64,
     ) -> io::Result<Feed> {
         let mut failed = io::Error::other("it has no address");
         for address in self.addresses(connect).await? {
-            match timed(connected(address, &watch(receiver, protocol))).await {
+            match timed(connected(address, &watch(receiver, sentences))).await {
                 Ok(stream) => {
                     let input = stream.into_std()?;
                     return Ok(Feed {
@@ -100,11 +99,8 @@ async fn connected(address: SocketAddr, watch: &str) -> io::Result<TcpStream> {
 }
 
 /// What makes gpsd report, by gpsd_json(5).
-fn watch(receiver: Option<&str>, protocol: Protocol) -> String {
-    let form = match protocol {
-        Protocol::Nmea => "nmea",
-        _ => "json",
-    };
+fn watch(receiver: Option<&str>, sentences: bool) -> String {
+    let form = if sentences { "nmea" } else { "json" };
     let mut watch = serde_json::json!({"enable": true});
     watch[form] = true.into();
     if let Some(receiver) = receiver {
