@@ -528,6 +528,7 @@ impl Connections {
         if let Some(device) = device {
             self.sessions.leave(&device, key);
             let now_ns = clock::monotonic_ns();
+            let bucket = bucket.max(self.buckets.remove(&device));
             if !bucket.is_full(now_ns) {
                 self.buckets.put(device, bucket, now_ns);
             }
