@@ -247,7 +247,7 @@ impl Tcp {
                 return Ok(());
             }
         }
-        while let Some(at) = self.turns.next() {
+        while let Some(at) = self.turns.take() {
             self.ready(at, now);
             if self.rounds.publisher.stalled() {
                 return Ok(());
