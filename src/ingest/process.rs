@@ -225,6 +225,7 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
             let origin = match settings.input {
                 Input::Serial { .. } => Origin::Line,
                 Input::Gpsd { .. } => Origin::Gpsd,
+                Input::Exec(_) => Origin::Program,
                 _ => Origin::Pipe,
             };
             let protocol = settings.protocol;
