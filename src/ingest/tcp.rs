@@ -19,6 +19,7 @@ use super::round::{Rounds, WAKE, read_at};
 use super::session::{Next, ReadAt, Session};
 use super::silence::Silences;
 use super::tls::{self, Acceptor, Failure};
+use super::turns::Turns;
 use crate::config::Tls;
 use crate::protocol::{self, Envelope, Message, Protocol};
 use crate::role::{Certificates, Handed};
@@ -52,6 +53,7 @@ pub struct Tcp {
     /// Connections that have whole messages kept and may go on.
     resumable: VecDeque<Key>,
     silences: Silences<Key>,
+    turns: Turns,
     settled: Vec<Settled<Key>>,
     /// Handshakes that this round may go on with.
     handshakes_left: u32,
@@ -89,6 +91,7 @@ impl Tcp {
             events: vec![EpollEvent::empty(); EVENTS_MAX],
             resumable: VecDeque::new(),
             silences: Silences::new(),
+            turns: Turns::default(),
             settled: Vec::new(),
             handshakes_left: tls::HANDSHAKES_MAX,
         }
@@ -238,15 +241,22 @@ impl Tcp {
                 return Ok(());
             }
         }
+        self.turns.begin();
         for at in 0..count {
-            let (token, what) = (self.events[at].data(), self.events[at].events());
-            match token {
+            match self.events[at].data() {
                 WAKE => {}
                 LISTENER => self.accept(now)?,
-                token => self.ready(Key::from_token(token), what, now),
+                token if self.connections.is_proven(Key::from_token(token)) => self.ready(at, now),
+                _ => self.turns.wait(at),
             }
             if self.rounds.publisher.stalled() {
                 // The sockets that are left out are reported again.
+                return Ok(());
+            }
+        }
+        while let Some(at) = self.turns.next() {
+            self.ready(at, now);
+            if self.rounds.publisher.stalled() {
                 return Ok(());
             }
         }
@@ -267,8 +277,10 @@ impl Tcp {
         Ok(())
     }
 
-    /// A connection can be read or written, or is broken.
-    fn ready(&mut self, key: Key, what: EpollFlags, now: ReadAt) {
+    /// The connection of this event can be read or written, or is broken.
+    fn ready(&mut self, at: usize, now: ReadAt) {
+        let (token, what) = (self.events[at].data(), self.events[at].events());
+        let key = Key::from_token(token);
         if what.contains(EpollFlags::EPOLLOUT) {
             match self.connections.write(key, now.monotonic_ns / 1_000_000) {
                 Some(why) => self.rounds.closed(key.token(), why),
