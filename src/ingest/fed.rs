@@ -51,6 +51,8 @@ pub struct Fed {
     log: Option<FeedLog>,
     /// Handed over while another one is still read.
     next: Option<role::Feed>,
+    /// A named pipe that ended, until the next one is there.
+    last: Option<Open>,
     /// The newest feed that was open.
     newest: u64,
     silences: Silences<u64>,
@@ -83,6 +85,7 @@ impl Fed {
             feed: None,
             log: None,
             next: None,
+            last: None,
             newest: 0,
             silences: Silences::new(),
             settled: Vec::new(),
@@ -186,6 +189,7 @@ impl Fed {
             }
             self.rounds.tally.feed_opened();
             self.rounds.capture.opened(feed.number, "feed");
+            self.last = None;
             let session = self.decoding.session();
             self.feed = Some(Open::new(feed, session, self.origin, now_ms));
         }

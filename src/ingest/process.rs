@@ -217,6 +217,7 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
             let origin = match settings.input {
                 Input::Serial { .. } => Origin::Line,
                 Input::Gpsd { .. } => Origin::Gpsd,
+                Input::Exec(_) => Origin::Program,
                 _ => Origin::Pipe,
             };
             Fed::new(epoll, rounds, limits, door, decoding, origin).run()

@@ -63,7 +63,8 @@ impl Fed {
         open.session.keep(&[], now);
         self.end_epoch(now);
         let stalled = self.rounds.publisher.stalled();
-        let is_pipe = self.origin == Origin::Pipe && why == FeedEnd::Closed;
+        let is_pipe = matches!(self.origin, Origin::Pipe | Origin::Program);
+        let is_pipe = is_pipe && why == FeedEnd::Closed;
         let is_read =
             |open: &Open| is_pipe && open.answers.as_ref().is_some_and(Answers::has_reader);
         let waits = |open: &Open| stalled || is_read(open) && open.awaiting > 0;
@@ -82,14 +83,23 @@ impl Fed {
             FeedEnd::Stalled => Closed::Idle,
         };
         self.rounds.capture.closed(number, closed);
-        // Before the word of it: the supervisor may open the same thing again.
-        drop(open);
+        // Before the word of it: the supervisor may open the same thing again. A named pipe outlives its ends, and what is
+        // written until it is opened again comes from this one, too.
+        self.last = Some(open).filter(|_| self.origin == Origin::Pipe);
         self.rounds.say(&FromChild::FeedEnded { number, why })
     }
 
     /// Reads what is left in a pipe or line at the end: nobody will come for it. Whether there is something to wait for.
     pub(super) fn read_rest(&mut self, now: ReadAt) -> Result<bool, IngestError> {
         let mut any = self.drain_reads > 0;
+        // Nobody opens a named pipe again whose writers have left, but others may have written since.
+        let last = self.last.take().filter(|_| any && self.feed.is_none());
+        self.feed = self.feed.take().or(last);
+        if self.origin == Origin::Pipe
+            && let Some(open) = self.feed.as_mut().filter(|_| any)
+        {
+            open.ended = None;
+        }
         while self.drain_reads > 0 {
             self.drain_reads -= 1;
             if !self.read_once(now)? {
