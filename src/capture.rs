@@ -282,7 +282,11 @@ impl Record<'_> {
 impl<'a> What<'a> {
     /// With texts that fit.
     fn cut(self) -> What<'a> {
-        let short = |text: &'a str| &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+        let short = |text: &'a str| {
+            let mut ends = (0..=TEXT_BYTES_MAX.min(text.len())).rev();
+            let end = ends.find(|&end| text.is_char_boundary(end));
+            &text[..end.unwrap_or_default()]
+        };
         match self {
             What::Opened { stream, peer } => What::Opened {
                 stream,

@@ -22,6 +22,7 @@ mod tally;
 mod tcp;
 mod tls;
 mod trace_id;
+mod turns;
 mod udp;
 mod wake;
 

@@ -28,7 +28,7 @@ fn read(file: &[u8]) {
     let (mut playback, mut played) = (Playback::default(), Vec::new());
     loop {
         let before = reader.position();
-        let Ok(item) = reader.next() else {
+        let Ok(item) = reader.next_item() else {
             assert_eq!(before, 0, "a file is refused at its first byte");
             return;
         };

@@ -105,7 +105,7 @@ mod tests {
         let mut reader = Reader::new(&file[..]);
         let mut found = Vec::new();
         loop {
-            match reader.next().unwrap() {
+            match reader.next_item().unwrap() {
                 Item::Header(_) => {}
                 Item::Record(record) => {
                     found.push(format!("{:?} {}", record.what, record.data.len()))

@@ -283,7 +283,7 @@ mod tests {
         for file in files {
             let mut reader = Reader::new(&file[..]);
             loop {
-                let item = reader.next().unwrap();
+                let item = reader.next_item().unwrap();
                 let end = matches!(item, Item::End { .. });
                 playback.take(item, &mut played, |remark| remarks.push(remark));
                 if end {

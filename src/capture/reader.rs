@@ -83,7 +83,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// When the input cannot be read; `InvalidData` with a [`HeaderError`] when it does not begin as a capture does.
-    pub fn next(&mut self) -> io::Result<Item<'_>> {
+    pub fn next_item(&mut self) -> io::Result<Item<'_>> {
         loop {
             match self.step()? {
                 Step::Header(header, mark, length) => {
@@ -234,7 +234,7 @@ mod tests {
         let mut reader = Reader::new(file);
         let mut told = Vec::new();
         loop {
-            told.push(match reader.next()? {
+            told.push(match reader.next_item()? {
                 Item::Header(header) => format!("file {}", header.number),
                 Item::Record(record) => match record.what {
                     What::Ended => "ended".into(),
@@ -243,7 +243,7 @@ mod tests {
                 Item::Damaged { from, to } => format!("damaged {from}..{to}"),
                 end @ Item::End { .. } => {
                     told.push(format!("{end:?}"));
-                    let again = reader.next()?;
+                    let again = reader.next_item()?;
                     assert_eq!(format!("{again:?}"), *told.last().unwrap());
                     return Ok(told);
                 }
@@ -375,7 +375,7 @@ mod tests {
     fn no_more_is_held_than_a_record_and_a_read() {
         let (whole, _) = file(&[DATA_BYTES_MAX; 40]);
         let mut reader = Reader::new(&whole[..]);
-        while !matches!(reader.next().unwrap(), Item::End { .. }) {
+        while !matches!(reader.next_item().unwrap(), Item::End { .. }) {
             assert!(reader.buffer.capacity() <= 2 * (RECORD_BYTES_MAX + READ_BYTES));
         }
     }

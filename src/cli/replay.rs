@@ -159,7 +159,7 @@ fn play(
     let mut account = Account::default();
     loop {
         progress.at = reader.position();
-        let item = reader.next().map_err(read)?;
+        let item = reader.next_item().map_err(read)?;
         account.item(&item);
         let end = matches!(item, Item::End { .. });
         match (&item, &mut *sink) {

@@ -1,14 +1,15 @@
-//! The recording of one sensor: what its devices said and were answered, on the way to a file that the supervisor opened.
+//! The recording of one sensor: what its devices said and were answered, on the way to a file that the supervisor
+//! opened.
 //!
 //! The loop of the sensor never waits for a disk: it appends to a buffer with a limit, and a thread of its own, which
-//! exists only while there is a recording, writes. What finds no room is counted and the file says so; a file that cannot
-//! be written ends the recording and nothing else. Switched off, all of this is one comparison.
+//! exists only while there is a recording, writes. What finds no room is counted and the file says so; a file that
+//! cannot be written ends the recording and nothing else. Switched off, all of this is one comparison.
 
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use super::connection::Closed;
 use super::round::read_at;
@@ -25,6 +26,12 @@ const GATHER_BYTES: usize = 64 * 1024;
 
 /// How long the end of a process waits for its last records to be written.
 const FINISH_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a panic waits for what is being written just now.
+const LAST_WORDS_WAIT: Duration = Duration::from_millis(200);
+
+/// What a panic of this process writes out: what was read last is what shows why it panicked.
+static RECORDED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
 
 /// Files that may still be written at a time: the one in use, and one before it on a disk that stands still.
 const WRITERS_MAX: usize = 2;
@@ -57,6 +64,8 @@ pub struct Failed {
 /// What the loop and the thread share.
 struct Shared {
     queue: Mutex<Queue>,
+    /// Held by whoever takes from the queue until it is written, so that records keep their order.
+    file: Mutex<File>,
     /// There is something to write, or it was written.
     changed: Condvar,
 }
@@ -90,12 +99,13 @@ impl Capture {
             let why = format!("{WRITERS_MAX} files before it are still being written");
             return Err(failed(why));
         }
-        let shared = Arc::new(Shared::new(mark));
+        let shared = Arc::new(Shared::new(mark, File::from(file)));
         let theirs = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("capture".into())
-            .spawn(move || theirs.write(File::from(file)))
+            .spawn(move || theirs.write())
             .map_err(|cause| failed(format!("cannot start thread: {cause}")))?;
+        speak_when_dying(&shared);
         shared.push(at, What::Begun { life }, &[]);
         let fill = Fill::default();
         self.current = Some(Recorder { mark, shared, fill });
@@ -177,8 +187,9 @@ impl Capture {
 }
 
 impl Shared {
-    fn new(mark: Mark) -> Shared {
+    fn new(mark: Mark, file: File) -> Shared {
         Shared {
+            file: Mutex::new(file),
             queue: Mutex::new(Queue {
                 buffer: Buffer::new(mark, BUFFER_BYTES_MAX),
                 over: false,
@@ -214,36 +225,65 @@ impl Shared {
     }
 
     /// Writes until nothing more comes, or it cannot.
-    fn write(&self, mut file: File) {
-        let mut bytes = Vec::new();
+    fn write(&self) {
+        let mut spare = Vec::new();
         loop {
-            let over;
-            (bytes, over) = self.gathered(bytes);
-            if let Err(cause) = file.write_all(&bytes) {
+            self.gather();
+            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.lock();
+            let (bytes, over) = (queue.buffer.take(spare), queue.over);
+            drop(queue);
+            let written = file.write_all(&bytes);
+            drop(file);
+            let failed = written.err();
+            if over || failed.is_some() {
                 let mut queue = self.lock();
-                queue.failed = Some(cause);
+                queue.failed = failed;
                 queue.written = true;
                 self.changed.notify_all();
                 return;
             }
-            if over {
-                self.lock().written = true;
-                self.changed.notify_all();
-                return;
-            }
+            spare = bytes;
         }
     }
 
-    /// Waits for something to write; `true` with the last of it.
-    fn gathered(&self, spare: Vec<u8>) -> (Vec<u8>, bool) {
+    /// Waits until it is worth writing.
+    fn gather(&self) {
         let waits = |queue: &mut Queue| queue.buffer.is_empty() && !queue.over;
         let queue = self.changed.wait_while(self.lock(), waits);
         let queue = queue.unwrap_or_else(PoisonError::into_inner);
         let few = |queue: &mut Queue| queue.buffer.len() < GATHER_BYTES && !queue.over;
-        let waited = self.changed.wait_timeout_while(queue, GATHER, few);
-        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        (queue.buffer.take(spare), queue.over)
+        drop(self.changed.wait_timeout_while(queue, GATHER, few));
     }
+
+    /// Writes what is there, from a process that is about to die.
+    fn last_words(&self) {
+        let give_up = Instant::now() + LAST_WORDS_WAIT;
+        while Instant::now() < give_up {
+            if let (Ok(mut file), Ok(mut queue)) = (self.file.try_lock(), self.queue.try_lock()) {
+                // If it cannot be written, there is nobody left to be told.
+                let _ = file.write_all(&queue.buffer.take(Vec::new()));
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Has a panic of this process write out what was recorded by then.
+fn speak_when_dying(shared: &Arc<Shared>) {
+    static HOOK: Once = Once::new();
+    *RECORDED.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(shared);
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let recorded = RECORDED.try_lock().ok().and_then(|weak| weak.upgrade());
+            if let Some(shared) = recorded {
+                shared.last_words();
+            }
+            before(panic);
+        }));
+    });
 }
 
 fn time(at: ReadAt) -> At {
@@ -255,14 +295,12 @@ fn time(at: ReadAt) -> At {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
-    use std::os::fd::OwnedFd;
-    use std::time::Instant;
-
     use super::*;
     use crate::capture::{Header, Item, Reader};
     use crate::role::Role;
     use crate::stats;
+    use std::fs::OpenOptions;
+    use std::os::fd::OwnedFd;
 
     const MARK: Mark = [9; 8];
     const DEADLINE: Duration = Duration::from_secs(20);
@@ -300,7 +338,7 @@ mod tests {
         let mut reader = Reader::new(File::open(file.path()).unwrap());
         let mut told = Vec::new();
         loop {
-            match reader.next().unwrap() {
+            match reader.next_item().unwrap() {
                 Item::Header(_) => {}
                 Item::Record(record) => {
                     let data = String::from_utf8_lossy(record.data);
@@ -384,6 +422,40 @@ mod tests {
         assert!(failed.why.contains("No space left"), "{}", failed.why);
         assert!(capture.current.is_none());
         assert!(capture.report(&tally).is_none());
+    }
+
+    /// Where the process of the next test that is to die records.
+    const DYING: &str = "RINGWAY_TEST_DYING_CAPTURE";
+
+    /// The message that a process dies of is the one that is looked for. A process of its own, since one that panics in
+    /// a release ends at once.
+    #[test]
+    fn what_was_read_before_a_panic_is_in_the_file() {
+        if let Some(path) = std::env::var_os(DYING) {
+            let append = OpenOptions::new().append(true).open(path).unwrap();
+            let mut capture = Capture::default();
+            let recording = Recording {
+                file: append.into(),
+                mark: MARK,
+                life: 3,
+            };
+            capture.switch(Some(recording)).unwrap();
+            let died = std::panic::catch_unwind(|| {
+                capture.bytes(1, b"poison", read_at());
+                panic!("as a decoder would");
+            });
+            assert!(died.is_err());
+            std::process::abort();
+        }
+        let (file, _) = file();
+        let name = "ingest::capture::tests::what_was_read_before_a_panic_is_in_the_file";
+        let ended = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(DYING, file.path())
+            .output()
+            .unwrap();
+        assert!(!ended.status.success());
+        assert_eq!(told(&file).last().unwrap(), "Bytes { stream: 1 } poison");
     }
 
     /// A pipe that nobody reads stands still as a disk may.

@@ -276,6 +276,11 @@ impl Connections {
         self.get(key).is_some_and(|c| c.tls_wants_write())
     }
 
+    /// Whether a sound message of a known device has come of a connection.
+    pub fn is_proven(&mut self, key: Key) -> bool {
+        self.get(key).is_some_and(|c| c.proven)
+    }
+
     /// A connection sent a sound message of a known device: what else comes from there can be trusted a little.
     pub fn sound(&mut self, key: Key) {
         let Some(connection) = self.get(key).filter(|c| !c.proven) else {
@@ -523,6 +528,7 @@ impl Connections {
         if let Some(device) = device {
             self.sessions.leave(&device, key);
             let now_ns = clock::monotonic_ns();
+            let bucket = bucket.max(self.buckets.remove(&device));
             if !bucket.is_full(now_ns) {
                 self.buckets.put(device, bucket, now_ns);
             }

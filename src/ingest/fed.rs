@@ -6,26 +6,25 @@
 //! read stays in the kernel, where the successor finds it.
 
 mod answers;
+mod ending;
 mod open;
 mod patience;
 
 use nix::sys::epoll::{Epoll, EpollEvent};
 
-use self::answers::Answers;
 use self::open::{Got, INPUT, Open};
 pub use self::patience::Origin;
 use self::patience::{Due, GPSD_QUESTION};
 use super::admit::{Door, Judged};
-use super::connection::Closed;
 use super::feed_log::{FeedLog, LOG};
 use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::Published;
 use super::round::{Rounds, read_at};
-use super::session::{Next, ReadAt, Session};
+use super::session::{Decoding, Next, ReadAt};
 use super::silence::Silences;
 use super::tally::Withheld;
-use crate::protocol::{self, Message, Protocol, Reject};
+use crate::protocol::Message;
 use crate::role::{self, FeedEnd, FromChild, Handed};
 use crate::sys::clock;
 
@@ -44,8 +43,7 @@ pub struct Fed {
     rounds: Rounds<u64>,
     limits: Limits,
     door: Door,
-    protocol: Protocol,
-    decoding: protocol::Settings,
+    decoding: Decoding,
     origin: Origin,
     buffer: Box<[u8]>,
     feed: Option<Open>,
@@ -53,6 +51,8 @@ pub struct Fed {
     log: Option<FeedLog>,
     /// Handed over while another one is still read.
     next: Option<role::Feed>,
+    /// A named pipe that ended, until the next one is there.
+    last: Option<Open>,
     /// The newest feed that was open.
     newest: u64,
     silences: Silences<u64>,
@@ -70,23 +70,22 @@ impl Fed {
         rounds: Rounds<u64>,
         limits: Limits,
         door: Door,
-        protocol: Protocol,
-        decoding: protocol::Settings,
+        decoding: Decoding,
         origin: Origin,
     ) -> Fed {
-        let buffer = vec![0; READ_BYTES + protocol.message_bytes_max().max(READ_BYTES)];
+        let buffer = vec![0; READ_BYTES + decoding.message_bytes_max().max(READ_BYTES)];
         Fed {
             epoll,
             rounds,
             limits,
             door,
-            protocol,
             decoding,
             origin,
             buffer: buffer.into(),
             feed: None,
             log: None,
             next: None,
+            last: None,
             newest: 0,
             silences: Silences::new(),
             settled: Vec::new(),
@@ -190,7 +189,8 @@ impl Fed {
             }
             self.rounds.tally.feed_opened();
             self.rounds.capture.opened(feed.number, "feed");
-            let session = Session::new(self.protocol, &self.decoding);
+            self.last = None;
+            let session = self.decoding.session();
             self.feed = Some(Open::new(feed, session, self.origin, now_ms));
         }
         Ok(())
@@ -289,7 +289,7 @@ impl Fed {
                 self.rounds.capture.bytes(open.number, read, now);
                 let now_ms = now.monotonic_ns / 1_000_000;
                 open.patience.bytes(now_ms);
-                if self.protocol.has_epochs() {
+                if self.decoding.protocol.has_epochs() {
                     self.silences.heard(open.number, &mut open.silence, now_ms);
                 }
                 self.feed(kept + bytes, now)?;
@@ -431,101 +431,6 @@ impl Fed {
             }
             Some(Due::End(why)) => open.ended = Some(why),
         }
-    }
-
-    fn end_silent_epoch(&mut self, now: ReadAt) {
-        let now_ms = now.monotonic_ns / 1_000_000;
-        let feed = &self.feed;
-        let silence = |number| {
-            let open = feed.as_ref().filter(|open| open.number == number);
-            open.and_then(|open| open.silence)
-        };
-        if self.silences.next(now_ms, silence).is_some() {
-            self.end_epoch(now);
-        }
-    }
-
-    /// Takes the reports that were waiting for more of the same moment; `false` if there were none.
-    fn end_epoch(&mut self, at: ReadAt) -> bool {
-        let mut any = false;
-        if let Some(open) = &mut self.feed {
-            open.silence = None;
-            if self.protocol.has_epochs() {
-                self.rounds.capture.quiet(open.number, at);
-            }
-        }
-        while !self.rounds.publisher.stalled()
-            && let Some(open) = &mut self.feed
-            && let Some(message) = open.session.flush()
-        {
-            any = true;
-            let number = open.number;
-            self.let_in(number, message, at);
-        }
-        any
-    }
-
-    /// Closes a feed that ended, once all is said: what a receiver said of a moment counts although it says no more, and
-    /// who ended his side may still read answers.
-    fn finish(&mut self, now: ReadAt) -> Result<(), IngestError> {
-        let Some((why, open)) = self
-            .feed
-            .as_mut()
-            .and_then(|open| Some((open.ended?, open)))
-        else {
-            return Ok(());
-        };
-        // Kept messages first.
-        if self.rounds.publisher.stalled() || open.resumable || open.paused {
-            return Ok(());
-        }
-        if open.session.is_within_message() {
-            self.rounds.tally.refused(Reject::Incomplete);
-        }
-        open.session.keep(&[], now);
-        self.end_epoch(now);
-        let stalled = self.rounds.publisher.stalled();
-        let is_pipe = self.origin == Origin::Pipe && why == FeedEnd::Closed;
-        let is_read =
-            |open: &Open| is_pipe && open.answers.as_ref().is_some_and(Answers::has_reader);
-        let waits = |open: &Open| stalled || is_read(open) && open.awaiting > 0;
-        let Some(mut open) = self.feed.take_if(|open| !waits(open)) else {
-            return Ok(());
-        };
-        for _ in 0..open.answers.as_ref().map_or(0, |answers| answers.unsent()) {
-            self.rounds.tally.withheld(Withheld::Unsent);
-        }
-        open.forget(&self.epoll);
-        self.rounds.tally.feed_ended(why);
-        let number = open.number;
-        let closed = match why {
-            FeedEnd::Closed | FeedEnd::Broken => Closed::Peer,
-            FeedEnd::Unreadable => Closed::Errors,
-            FeedEnd::Stalled => Closed::Idle,
-        };
-        self.rounds.capture.closed(number, closed);
-        // Before the word of it: the supervisor may open the same thing again.
-        drop(open);
-        self.rounds.say(&FromChild::FeedEnded { number, why })
-    }
-
-    /// Reads what is left in a pipe or line at the end: nobody will come for it. Whether there is something to wait for.
-    fn read_rest(&mut self, now: ReadAt) -> Result<bool, IngestError> {
-        let mut any = self.drain_reads > 0;
-        while self.drain_reads > 0 {
-            self.drain_reads -= 1;
-            if !self.read_once(now)? {
-                // Held up, it is read on when that is over.
-                let open = self.feed.as_ref().filter(|open| open.paused);
-                if open.is_none() && !self.rounds.publisher.stalled() {
-                    self.drain_reads = 0;
-                }
-                break;
-            }
-        }
-        any |= self.end_epoch(now);
-        let publisher = &self.rounds.publisher;
-        Ok(any && (publisher.awaited() > 0 || publisher.stalled()))
     }
 
     /// Reports on the statistics page. No device connects.

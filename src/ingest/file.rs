@@ -71,8 +71,8 @@ struct Due {
 }
 
 impl Replay {
-    /// Takes over all of it; `speed` as in [`crate::config::Input::File`]. A capture says itself how it is decoded; a log
-    /// is read by `session`.
+    /// Takes over all of it; `speed` as in [`crate::config::Input::File`]. A capture says itself how it is decoded; a
+    /// log is read by `session`.
     ///
     /// # Errors
     /// When the file has no offset, such as a pipe.

@@ -1,6 +1,7 @@
 //! The ingest with real sockets, a real ring and a classifier that is this test.
 
 mod admission;
+mod captured;
 mod order;
 mod rubbish;
 mod tls;
@@ -188,15 +189,16 @@ impl Running {
 
 /// A JT/T 808 message of the 2013 form: flag, header, body, check, flag, escaped.
 fn message(kind: u16, serial: u16, body: &[u8]) -> Vec<u8> {
-    message_of(0x78, kind, serial, body)
+    message_of(0x5678, kind, serial, body)
 }
 
-/// ... of the device 139123456xx.
-fn message_of(device: u8, kind: u16, serial: u16, body: &[u8]) -> Vec<u8> {
+/// ... of the device 1391234xxxx.
+fn message_of(device: u16, kind: u16, serial: u16, body: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     content.extend(kind.to_be_bytes());
     content.extend((body.len() as u16).to_be_bytes());
-    content.extend([0x01, 0x39, 0x12, 0x34, 0x56, device]);
+    content.extend([0x01, 0x39, 0x12, 0x34]);
+    content.extend(device.to_be_bytes());
     content.extend(serial.to_be_bytes());
     content.extend(body);
     content.push(content.iter().fold(0, |sum, byte| sum ^ byte));
@@ -227,11 +229,17 @@ fn location(alarms: u32, second: u8) -> Vec<u8> {
     body
 }
 
-fn report(serial: u16) -> Vec<u8> {
-    report_of(0x78, serial)
+/// The device of that number, for [`message_of`]: its digits, two in a byte.
+fn numbered(number: u16) -> u16 {
+    let digit = |place: u16| number / place % 10;
+    digit(1_000) << 12 | digit(100) << 8 | digit(10) << 4 | digit(1)
 }
 
-fn report_of(device: u8, serial: u16) -> Vec<u8> {
+fn report(serial: u16) -> Vec<u8> {
+    report_of(0x5678, serial)
+}
+
+fn report_of(device: u16, serial: u16) -> Vec<u8> {
     message_of(device, 0x0200, serial, &location(0, (serial % 60) as u8))
 }
 
@@ -551,7 +559,7 @@ fn many_unanswered_messages_of_one_device_do_not_hold_up_another() {
     }
     let first = site.frames(8);
     let mut modest = site.connect();
-    modest.write_all(&report_of(0x79, 200)).unwrap();
+    modest.write_all(&report_of(0x5679, 200)).unwrap();
     let (_, frame) = site.frames(1).remove(0);
     site.settle(&frame, Outcome::Accepted);
     assert_eq!(answered(&mut modest), 200);

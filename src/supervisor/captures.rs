@@ -1,8 +1,8 @@
 //! Recordings: which sensors are recorded, in which file, and when the next file follows.
 //!
 //! Files are opened here, for appending only, with their header; what the header is followed by is the ingest's. The
-//! oldest files of a sensor are removed, so that its recordings take a bounded room, and none begins or goes on where the
-//! file system is nearly full: the journal needs that room more.
+//! oldest files of a sensor are removed, so that its recordings take a bounded room, and none begins or goes on where
+//! the file system is nearly full: the journal needs that room more.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -246,6 +246,7 @@ impl Captures {
         } = &self.settings;
         match statvfs(Path::new(dir)) {
             Ok(system) => {
+                #[allow(clippy::unnecessary_cast)] // Machines of 32 bits have narrower numbers.
                 let free = system.blocks_available() as u64 * system.fragment_size() as u64;
                 let (dir, min) = (dir.clone(), *min);
                 let enough = free >= min;

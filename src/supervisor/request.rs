@@ -1,6 +1,6 @@
-//! What the control socket is asked (pure): one line, a verb and then words `key=value`, such as
-//! `record sensor=trackers for_ms=600000`. A verb has further words only where its own version of the program knows them:
-//! an unknown word is an error that names it.
+//! What the control socket is asked (pure): one line, a verb and then words `key=value`, such as `record
+//! sensor=trackers for_ms=600000`. A verb has further words only where its own version of the program knows them: an
+//! unknown word is an error that names it.
 
 use std::fmt::Write;
 use std::time::Duration;

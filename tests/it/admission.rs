@@ -1,7 +1,7 @@
 //! Who may come in, with all processes: the list of devices while the node runs, limits of descriptors, and what an
 //! operator sees.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -185,6 +185,32 @@ fn the_example_of_the_document_admits_as_it_says() {
     let turned_away = "ringway_connections_turned_away_total{reason=\"per_source\"}";
     node.await_figure("trackers", turned_away, 1.0);
     known.beat();
+}
+
+/// A feed is one stream for many devices: it is not ended for a stranger in it.
+#[test]
+fn a_feed_with_a_stranger_in_it_goes_on_and_only_known_devices_arrive() {
+    let feed = "[[sensor]]\nname = \"bridge\"\ninput = \"fifo\"\nprotocol = \"json\"\n\
+        path = \"bridge.fifo\"\n[sensor.admit]\ndevices = \"fleet.txt\"\n";
+    let mut node = Node::prepare(&format!("{QUIET}{feed}"));
+    let list = node.config_path().with_file_name("fleet.txt");
+    std::fs::write(&list, "bus-*\n").unwrap();
+    node.launch();
+    node.ready();
+    let pipe = node.config_path().with_file_name("bridge.fifo");
+    let mut writer = wait_for("the pipe", || {
+        pipe.exists()
+            .then(|| std::fs::OpenOptions::new().write(true).open(&pipe).unwrap())
+    });
+    for device in ["bus-17", "tram-4", "bus-18"] {
+        let line = format!("{{\"device\":\"{device}\",\"id\":1,\"lat\":48.1,\"lon\":11.5}}\n");
+        writer.write_all(line.as_bytes()).unwrap();
+    }
+    node.await_figure("bridge", "ringway_frames_published_total", 2.0);
+    let rejected = "ringway_messages_unknown_total{outcome=\"rejected\"}";
+    assert_eq!(node.figure("bridge", rejected), 1.0);
+    assert_eq!(node.figure("bridge", "ringway_frames_published_total"), 2.0);
+    assert_eq!(node.figure("bridge", "ringway_devices_listed"), 1.0);
 }
 
 /// Runs the program below a limit of descriptors.

@@ -262,7 +262,7 @@ fn what_is_too_long_or_no_request_is_told_so_and_others_are_served() {
     let mut stranger = Client::of(&node);
     stranger.say("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 30\r\n\r\n");
     assert_eq!(stranger.status().0, 400);
-    stranger.say(format!("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"));
+    stranger.say("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
     assert!(
         stranger.is_silent(),
         "nothing behind it is taken for a request"

@@ -128,7 +128,7 @@ impl Modem {
     }
 }
 
-/// Process ids of the supervisor and of every child, with what each is.
+/// Process ids of the supervisor, of every child and every program, with what each is.
 fn processes(node: &Node) -> Vec<(i32, String)> {
     let report = node.report();
     let children = report.processes.iter().filter_map(|process| {
@@ -136,7 +136,9 @@ fn processes(node: &Node) -> Vec<(i32, String)> {
         Some((process.pid? as i32, name))
     });
     let supervisor = (report.pid as i32, "supervisor".to_owned());
-    children.chain([supervisor]).collect()
+    let programs = report.programs.iter();
+    let programs = programs.filter_map(|program| Some((program.pid? as i32, "program".to_owned())));
+    children.chain([supervisor]).chain(programs).collect()
 }
 
 /// Who holds a file open, and how: `r`, `w` or `rw` for each descriptor, sorted.
@@ -399,11 +401,8 @@ fn what_is_in_a_pipe_at_the_drain_is_read_and_answered() {
     kill(ingest, Signal::SIGCONT).unwrap();
     assert!(node.ended().success());
     modem.hear();
-    let unanswered: Vec<_> = sent
-        .iter()
-        .filter(|serial| !modem.heard.contains(serial))
-        .collect();
-    assert!(unanswered.is_empty(), "of 200: {unanswered:?}");
+    let answered = |serial: &&u16| modem.heard.contains(serial);
+    assert_eq!(sent.iter().filter(answered).count(), sent.len());
 }
 
 #[test]
@@ -493,4 +492,57 @@ fn a_pipe_that_is_made_anew_is_opened_anew_after_the_old_one_was_read() {
             .err()
             .map(|error| assert_eq!(error.kind(), ErrorKind::BrokenPipe))
     });
+}
+
+/// A node with a program of the shell, whose answers come on its standard input.
+fn program(protocol: &str, script: &str) -> String {
+    format!(
+        "{QUIET}\n[[sensor]]\nname = \"plug\"\ninput = \"exec\"\nprotocol = {protocol:?}\nanswers = true\n\
+         command = [\"sh\", \"-c\", {script:?}]\n"
+    )
+}
+
+#[test]
+fn the_pipes_of_a_program_are_open_at_one_end_in_the_program_and_at_the_other_here() {
+    let node = Node::start(&program("json", "exec sleep 1000"));
+    let program = wait_for("the program", || {
+        let pid = node.report().programs.first()?.pid?;
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        (name.trim() == "sleep").then_some(pid)
+    });
+    let of = |number: u32| PathBuf::from(format!("/proc/{program}/fd/{number}"));
+    for output in [1, 2] {
+        let expected = ["ingest plug: r", "program: w", "supervisor: r"];
+        let mut found = holders(&node, &of(output));
+        // The supervisor has a second descriptor of the end that it has, to look whether somebody else holds the other.
+        found.dedup();
+        assert_eq!(found, expected, "output {output}");
+    }
+    let expected = ["ingest plug: w", "program: r", "supervisor: w"];
+    assert_eq!(holders(&node, &of(0)), expected);
+}
+
+#[test]
+fn a_program_that_closes_its_input_is_read_on_and_its_answers_are_counted() {
+    let speaker = jt808::Terminal {
+        edition: Edition::Y2013,
+        phone: 13_900_000_024,
+    };
+    let count = 50;
+    let mut wire = Vec::new();
+    for serial in 1..=count {
+        speaker.message(&mut wire, HEARTBEAT, serial, &[]);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), wire).unwrap();
+    let once_and_again = format!(
+        "exec 0<&-; cat {0}; sleep 0.2; cat {0}; exec sleep 1000",
+        file.path().display()
+    );
+    let node = Node::start(&program("jt808", &once_and_again));
+    let withheld = "ringway_answers_withheld_total{reason=\"unsent\"}";
+    let all = f64::from(2 * count);
+    node.await_figure("plug", withheld, all);
+    assert_eq!(node.figure("plug", "ringway_messages_total"), all);
+    assert_eq!(node.figure("plug", "ringway_feeds_opened_total"), 1.0);
 }

@@ -573,7 +573,8 @@ proptest! {
 
         let after_ms = rule_set().fail_over_ms;
         let mut drive = Drive::new();
-        let mut used = 0u8;
+        // The first to report is in use.
+        let mut used = frames[0].0;
         let mut newest_ms = 0;
         // Of each rank: reception of its last valid fix, and of the first of those without a break.
         let mut last: [Option<i64>; 2] = [None; 2];
@@ -590,21 +591,21 @@ proptest! {
             } else {
                 since[at] = None;
             }
+            let changes = drive.changes.len();
             let standing = drive.come(*rank, frame);
             prop_assert!(!matches!(standing, Standing::Late | Standing::Rejected(Rejection::Jump)));
-            if standing != Standing::Newest {
-                continue;
-            }
-            prop_assert!(frame.fix.time_ms > newest_ms);
-            newest_ms = frame.fix.time_ms;
-            if *rank == used || used == 0 {
+            if drive.changes.len() > changes {
+                let other = usize::from(used - 1);
+                let steady = since[at].is_some_and(|ms| now_ms - ms >= after_ms);
+                let taken = !fresh(before[other]) || *rank < used && steady;
+                prop_assert!(*valid && taken, "second {}", (now_ms - T0) / 1_000);
                 used = *rank;
-                continue;
             }
-            let other = usize::from(used - 1);
-            let steady = since[at].is_some_and(|ms| now_ms - ms >= after_ms);
-            prop_assert!(!fresh(before[other]) || *rank < used && steady, "second {}", (now_ms - T0) / 1_000);
-            used = *rank;
+            if standing == Standing::Newest {
+                prop_assert_eq!(*rank, used);
+                prop_assert!(frame.fix.time_ms > newest_ms);
+                newest_ms = frame.fix.time_ms;
+            }
         }
         // Each alarm is raised and cleared in turn, and no more often than it was true.
         for (kind, most) in [(AlarmKind::Geofence, 1), (AlarmKind::Overspeed, 5)] {

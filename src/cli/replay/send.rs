@@ -1,4 +1,5 @@
-//! The recorded bytes once more, to a node: a connection or socket for each recorded stream, answers read and discarded.
+//! The recorded bytes once more, to a node: a connection or socket for each recorded stream, answers read and
+//! discarded.
 
 use std::collections::BTreeMap;
 use std::fmt;

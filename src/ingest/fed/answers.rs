@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn answers_that_nobody_reads_are_kept_up_to_a_limit_and_none_is_cut() {
         let (mut answers, mut reader) = answers();
-        let answer = |number: usize| format!("answer {number:07}\n").into_bytes();
+        let answer = |number: usize| format!("answer {number:08}\n").into_bytes();
         let mut taken = Vec::new();
         let mut number = 0;
         loop {

@@ -9,8 +9,10 @@ use crate::role::FeedEnd;
 /// What a feed comes from, as far as patience goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A program or a named pipe.
+    /// A named pipe.
     Pipe,
+    /// A program.
+    Program,
     /// A serial line.
     Line,
     /// gpsd.
@@ -100,7 +102,7 @@ impl Patience {
         self.held(now_ms);
         let enough = match self.origin {
             Origin::Line => LINE_MESSAGES,
-            Origin::Pipe | Origin::Gpsd => 1,
+            Origin::Pipe | Origin::Program | Origin::Gpsd => 1,
         };
         !self.sound && self.in_a_row >= enough && {
             self.sound = true;
@@ -131,7 +133,7 @@ impl Patience {
     pub fn due(&mut self, now_ms: u64) -> Option<Due> {
         let fresh = std::mem::take(&mut self.fresh);
         match self.origin {
-            Origin::Pipe => None,
+            Origin::Pipe | Origin::Program => None,
             Origin::Line => {
                 let over = now_ms >= self.burst_ms + LINE_BURST_MS || self.bursts > LINE_BURSTS_MAX;
                 (fresh && !self.sound && over).then_some(Due::End(FeedEnd::Unreadable))

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
 use super::Found;
-use crate::capture::{Account, Header, Item, Playback, Played, Reader, Remark};
+use crate::capture::{Account, Header, Item, Playback, Played, Reader, Remark, What};
 use crate::ingest::tally::Tally;
 use crate::protocol::Protocol;
 
@@ -81,14 +81,14 @@ impl Captured {
     /// Takes the next item of the file.
     fn take(&mut self, tally: Option<&Tally>) -> io::Result<()> {
         let offset = self.reader.position();
-        let item = self.reader.next()?;
+        let item = self.reader.next_item()?;
         self.account.item(&item);
         match &item {
             Item::Header(header) => said(header, self.protocol),
             Item::Record(record) => {
                 let time_ms = (record.at.monotonic_ns / 1_000_000) as i64;
                 self.begin_ms.get_or_insert(time_ms);
-                if let Some(tally) = tally {
+                if let (Some(tally), What::Bytes { .. }) = (tally, record.what) {
                     tally.bytes(record.data.len());
                 }
             }

@@ -127,7 +127,9 @@ impl Tcp {
             return;
         };
         let mut until_ns = connection.bucket.take(rate, now_ns);
-        if let Some(device) = device.filter(|&device| connection.device != Some(device)) {
+        // The bucket of the device that holds its session here is the connection's.
+        let is_apart = |device| !self.has_sessions || connection.device != Some(device);
+        if let Some(device) = device.filter(|&device| is_apart(device)) {
             let bucket = self.connections.buckets.of(device, now_ns);
             until_ns = until_ns.max(bucket.take(rate, now_ns));
         }

@@ -8,9 +8,9 @@ use super::*;
 use crate::config::{Takeover, Unknown};
 use crate::role::{Devices, Notice, Noticed};
 
-/// Ids of the devices 139123456xx.
-const KNOWN: u8 = 0x11;
-const STRANGER: u8 = 0x22;
+/// Devices, as [`message_of`] names them.
+const KNOWN: u16 = 0x5611;
+const STRANGER: u16 = 0x5622;
 
 fn list(number: u64, text: &str) -> Devices {
     let mut file = tempfile::tempfile().unwrap();
@@ -81,14 +81,14 @@ impl Running {
 }
 
 /// Reports, and is answered once the report is accepted.
-fn reports(site: &mut Site, device: u8, stream: &mut TcpStream, serial: u16) {
+fn reports(site: &mut Site, device: u16, stream: &mut TcpStream, serial: u16) {
     stream.write_all(&report_of(device, serial)).unwrap();
     let (_, frame) = site.frames(1).remove(0);
     site.settle(&frame, Outcome::Accepted);
     assert_eq!(answered(stream), serial);
 }
 
-fn beats(device: u8, stream: &mut TcpStream, serial: u16) {
+fn beats(device: u16, stream: &mut TcpStream, serial: u16) {
     stream
         .write_all(&message_of(device, 0x0002, serial, &[]))
         .unwrap();
@@ -160,8 +160,8 @@ fn a_wrong_list_is_refused_whole_and_a_right_one_ends_the_sessions_of_those_that
     let start = Handed::Devices(list(1, "13912345611\n13912345622\n"));
     let running = site.start_with(listed(Unknown::Reject), vec![start]);
     let (mut stays, mut goes) = (site.connect(), site.connect());
-    beats(0x11, &mut stays, 1);
-    beats(0x22, &mut goes, 1);
+    beats(0x5611, &mut stays, 1);
+    beats(0x5622, &mut goes, 1);
 
     let wrong = running
         .hand(list(2, "13912345611\nnot an id\n"))
@@ -170,12 +170,12 @@ fn a_wrong_list_is_refused_whole_and_a_right_one_ends_the_sessions_of_those_that
         wrong.starts_with("line 2: \"not an id\" is not a device id"),
         "{wrong}"
     );
-    reports(&mut site, 0x22, &mut goes, 2);
+    reports(&mut site, 0x5622, &mut goes, 2);
 
     assert_eq!(running.hand(list(3, "13912345611\n")), Ok(1));
     assert_closed(&mut goes);
     assert_eq!(site.counted(IngestMetric::ClosedUnknown, 1), 1);
-    reports(&mut site, 0x11, &mut stays, 3);
+    reports(&mut site, 0x5611, &mut stays, 3);
     running.drain();
 }
 
@@ -188,7 +188,7 @@ fn a_device_that_comes_again_takes_its_session_over_and_the_old_one_ends_after_i
     let (_, owed) = site.frames(1).remove(0);
 
     let mut new = site.connect();
-    reports(&mut site, 0x78, &mut new, 2);
+    reports(&mut site, 0x5678, &mut new, 2);
     assert_eq!(site.counted(IngestMetric::SessionsTakenOver, 1), 1);
     // It is not read any more, and what it is owed it gets.
     old.write_all(&report(3)).unwrap();
@@ -198,7 +198,7 @@ fn a_device_that_comes_again_takes_its_session_over_and_the_old_one_ends_after_i
     assert_eq!(answered(&mut old), 1);
     assert_closed(&mut old);
     assert_eq!(site.counted(IngestMetric::ClosedTakenOver, 1), 1);
-    reports(&mut site, 0x78, &mut new, 4);
+    reports(&mut site, 0x5678, &mut new, 4);
     running.drain();
 }
 
@@ -208,18 +208,18 @@ fn take_overs_without_end_wait_and_what_was_sent_is_taken_all_the_same() {
     let mut site = Site::listening(ROOM);
     let running = site.start(settings());
     let mut holder = site.connect();
-    reports(&mut site, 0x78, &mut holder, 0);
+    reports(&mut site, 0x5678, &mut holder, 0);
     for turn in 1..=6 {
         let mut next = site.connect();
-        reports(&mut site, 0x78, &mut next, turn);
+        reports(&mut site, 0x5678, &mut next, turn);
         holder = next;
     }
     let mut contender = site.connect();
-    reports(&mut site, 0x78, &mut contender, 7);
+    reports(&mut site, 0x5678, &mut contender, 7);
     assert_eq!(site.counted(IngestMetric::SessionsContested, 1), 1);
     contender.write_all(&report(8)).unwrap();
     // The holder is not disturbed, and the contender has to wait.
-    reports(&mut site, 0x78, &mut holder, 9);
+    reports(&mut site, 0x5678, &mut holder, 9);
     assert_silent(&mut contender);
     assert_eq!(site.counted(IngestMetric::SessionsTakenOver, 6), 6);
     let notices = running.notices();
@@ -242,7 +242,7 @@ fn a_session_that_is_kept_is_taken_over_only_once_its_connection_was_silent() {
         admit.silent_ms = 1_000;
     }));
     let mut old = site.connect();
-    reports(&mut site, 0x78, &mut old, 1);
+    reports(&mut site, 0x5678, &mut old, 1);
     let heard = Instant::now();
     let mut early = site.connect();
     early.write_all(&report(2)).unwrap();
@@ -257,7 +257,7 @@ fn a_session_that_is_kept_is_taken_over_only_once_its_connection_was_silent() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let mut late = site.connect();
-    reports(&mut site, 0x78, &mut late, 3);
+    reports(&mut site, 0x5678, &mut late, 3);
     assert_closed(&mut old);
     running.drain();
 }
@@ -268,19 +268,19 @@ fn a_connection_that_speaks_for_others_stays_when_one_of_them_comes_by_itself() 
     let mut site = Site::listening(ROOM);
     let running = site.start(settings());
     let mut gateway = site.connect();
-    for device in [0x11, 0x22, 0x33] {
-        beats(device, &mut gateway, device.into());
+    for device in [0x5611, 0x5622, 0x5633] {
+        beats(device, &mut gateway, device);
     }
     let mut alone = site.connect();
-    beats(0x11, &mut alone, 1);
+    beats(0x5611, &mut alone, 1);
     let mut other = site.connect();
-    beats(0x22, &mut other, 2);
+    beats(0x5622, &mut other, 2);
     assert_eq!(site.counted(IngestMetric::SessionsTakenOver, 2), 2);
-    reports(&mut site, 0x33, &mut gateway, 3);
-    reports(&mut site, 0x11, &mut alone, 4);
+    reports(&mut site, 0x5633, &mut gateway, 3);
+    reports(&mut site, 0x5611, &mut alone, 4);
     // The last one leaves nobody for whom it would speak.
     let mut last = site.connect();
-    beats(0x33, &mut last, 5);
+    beats(0x5633, &mut last, 5);
     assert_closed(&mut gateway);
     running.drain();
 }
@@ -349,16 +349,16 @@ fn only_networks_that_may_come_in_do_and_no_address_has_more_connections_than_it
 
     let mut here = [connect_from(&site, 2), connect_from(&site, 2)];
     for (device, stream) in here.iter_mut().enumerate() {
-        beats(device as u8, stream, 1);
+        beats(device as u16, stream, 1);
     }
     assert_closed(&mut connect_from(&site, 2));
     assert_eq!(site.counted(IngestMetric::TurnedAwayPerSource, 1), 1);
-    beats(0x33, &mut connect_from(&site, 3), 1);
+    beats(0x5633, &mut connect_from(&site, 3), 1);
     // One leaves, another may come.
     let [first, _second] = here;
     drop(first);
     site.counted(IngestMetric::ClosedByPeer, 1);
-    beats(0x44, &mut connect_from(&site, 2), 1);
+    beats(0x5644, &mut connect_from(&site, 2), 1);
     running.drain();
 }
 
@@ -370,11 +370,11 @@ fn who_says_nothing_or_never_ends_a_message_is_closed_and_who_spoke_is_not() {
         admit.message_ms = 1_000;
     }));
     let mut good = site.connect();
-    beats(0x11, &mut good, 1);
+    beats(0x5611, &mut good, 1);
     let mut mute = site.connect();
     let mut slow = site.connect();
-    beats(0x22, &mut slow, 1);
-    let wire = report_of(0x22, 2);
+    beats(0x5622, &mut slow, 1);
+    let wire = report_of(0x5622, 2);
     let mut bytes = wire.chunks(1).cycle();
     let give_up = Instant::now() + DEADLINE;
     // A byte now and then, and never the last one.
@@ -389,7 +389,7 @@ fn who_says_nothing_or_never_ends_a_message_is_closed_and_who_spoke_is_not() {
     assert_closed(&mut slow);
     assert_closed(&mut mute);
     assert_eq!(site.counted(IngestMetric::ClosedNoMessage, 1), 1);
-    reports(&mut site, 0x11, &mut good, 2);
+    reports(&mut site, 0x5611, &mut good, 2);
     assert_eq!(site.counted(IngestMetric::ClosedIdle, 0), 0);
     running.drain();
 }
@@ -399,16 +399,16 @@ fn connections_of_which_nothing_comes_give_way_and_those_of_known_devices_do_not
     let mut site = Site::listening(ROOM);
     let running = site.start(limited(4, Admission::default()));
     let mut good = site.connect();
-    beats(0x11, &mut good, 1);
+    beats(0x5611, &mut good, 1);
     let mute: Vec<TcpStream> = (0..3).map(|_| site.connect()).collect();
     site.counted(IngestMetric::ConnectionsAccepted, 4);
     assert_eq!(site.counted(IngestMetric::ConnectionsUnproven, 3), 3);
     // There is no room; it is served once one of the others has had its five seconds.
     let mut late = site.connect();
-    beats(0x22, &mut late, 2);
+    beats(0x5622, &mut late, 2);
     assert_eq!(site.counted(IngestMetric::ClosedGaveWay, 1), 1);
     site.counted(IngestMetric::AcceptPauses, 1);
-    reports(&mut site, 0x11, &mut good, 3);
+    reports(&mut site, 0x5611, &mut good, 3);
     drop(mute);
     running.drain();
 }

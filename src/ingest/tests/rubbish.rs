@@ -31,10 +31,10 @@ pub(super) fn connect_from(site: &Site, last: u8) -> TcpStream {
 }
 
 fn beat(device: &mut TcpStream, serial: u16) {
-    beat_of(0x78, device, serial);
+    beat_of(0x5678, device, serial);
 }
 
-fn beat_of(device: u8, stream: &mut TcpStream, serial: u16) {
+fn beat_of(device: u16, stream: &mut TcpStream, serial: u16) {
     stream
         .write_all(&message_of(device, 0x0002, serial, &[]))
         .unwrap();
@@ -76,7 +76,7 @@ fn beside_a_sound_neighbour_a_device_is_read_at_once_but_may_err_only_once() {
     offend(&site, &mut site.connect());
 
     let mut other = site.connect();
-    beat_of(0x79, &mut other, 2);
+    beat_of(0x5679, &mut other, 2);
     let mut bad = site.connect();
     bad.write_all(b"\x7e\x00\x7e").unwrap();
     assert_closed(&mut bad);

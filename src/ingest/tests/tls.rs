@@ -452,7 +452,11 @@ fn new_connections_get_new_certificates_and_open_ones_stay() {
     let give_up = Instant::now() + DEADLINE;
     loop {
         let mut device = connect(&site, &after, None);
-        if device.write_all(&message(0x0002, 2, &[])).is_ok() {
+        // Another device: the same one would take the session of the old connection over.
+        if device
+            .write_all(&message_of(0x5679, 0x0002, 2, &[]))
+            .is_ok()
+        {
             assert_eq!(answered(&mut device), 2);
             break;
         }
@@ -474,7 +478,8 @@ fn two_hundred_devices_are_all_answered() {
         device.conn.write_tls(&mut device.sock).unwrap();
     }
     for (serial, device) in devices.iter_mut().enumerate() {
-        device.write_all(&report(serial as u16)).unwrap();
+        let (serial, id) = (serial as u16, numbered(serial as u16));
+        device.write_all(&report_of(id, serial)).unwrap();
     }
     for (_, frame) in site.frames(200) {
         site.settle(&frame, Outcome::Accepted);

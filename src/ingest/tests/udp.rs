@@ -413,3 +413,35 @@ fn what_the_kernel_had_no_room_for_is_counted_once_over_all_lives() {
     assert_eq!(in_all(&site, 102), lost);
     running.drain();
 }
+
+/// A line is longer than its answers, so that it may have them.
+fn line(id: u32) -> String {
+    format!("{{\"device\":\"a\",\"id\":{id},\"time\":{id}781524800000,\"lat\":1,\"lon\":2}}\n")
+}
+
+#[test]
+fn what_finds_no_room_is_told_to_come_again_where_there_are_words_for_it() {
+    let mut site = site(SMALL);
+    let mut settings = datagram_settings();
+    settings.protocol = Protocol::Json;
+    let running = site.start(settings);
+    let device = device(&site);
+    let hear = || {
+        let mut answer = [0; 100];
+        let length = device.recv(&mut answer).unwrap();
+        String::from_utf8(answer[..length].to_vec()).unwrap()
+    };
+    for id in 1..=PEER_ANSWERS_MAX as u32 {
+        device.send(line(id).as_bytes()).unwrap();
+    }
+    let frames = site.frames(PEER_ANSWERS_MAX);
+    assert_no_answer(&device);
+    device.send(line(9).as_bytes()).unwrap();
+    assert_eq!(hear(), "{\"again\":9}\n", "it waits for too many answers");
+    site.settle(&frames[0].1, Outcome::Refused);
+    assert_eq!(hear(), "{\"again\":1}\n", "it could not be kept");
+    site.settle(&frames[1].1, Outcome::Accepted);
+    assert_eq!(hear(), "{\"safe\":2}\n");
+    site.counted(IngestMetric::DroppedAnswers, 1);
+    running.drain();
+}

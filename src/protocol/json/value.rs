@@ -130,11 +130,10 @@ impl Visitor<'_> for MomentVisitor {
 
 /// Whether a time ends in `Z`, `+hh:mm` or `-hh:mm`, with nothing around it.
 fn has_zone(text: &[u8]) -> bool {
-    match text {
-        [b'0'..=b'9', .., b'Z' | b'z'] => true,
-        [b'0'..=b'9', .., b'+' | b'-', _, _, b':', _, _] => true,
-        _ => false,
-    }
+    matches!(
+        text,
+        [b'0'..=b'9', .., b'Z' | b'z'] | [b'0'..=b'9', .., b'+' | b'-', _, _, b':', _, _]
+    )
 }
 
 struct DeviceVisitor;

@@ -415,6 +415,20 @@ fn vendor_positions_are_read() {
     assert_eq!(time(&fix).as_deref(), Some("2026-06-15T12:00:00.000Z"));
 }
 
+/// gpsd greets before it passes sentences on, and answers between them: these are the words of Debian's gpsd 3.22.
+#[test]
+fn objects_of_gpsd_between_sentences_say_nothing_and_are_no_errors() {
+    let objects = [
+        r#"{"class":"VERSION","release":"3.22","rev":"3.22","proto_major":3,"proto_minor":14}"#,
+        r#"{"class":"DEVICES","devices":[]}"#,
+        r#"{"class":"WATCH","enable":true,"json":false,"nmea":true,"raw":0,"scaled":false,"timing":false}"#,
+    ];
+    for object in objects {
+        let message = live().decode(object.as_bytes(), NOW).unwrap();
+        assert!(message.reports.is_empty() && message.device.is_none());
+    }
+}
+
 /// Trackers of one family lost their positions or their names: a report that begins with a word in place of a dollar was
 /// rubbish, a modem's status was read after one of four names for its receiver only and without its speed, and a login
 /// with the word IMEI was not one.
