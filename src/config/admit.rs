@@ -82,7 +82,8 @@ fn has_meaning(source: &Source, input: InputKind, s: &AdmitSection) -> Result<()
     let live = &[Tcp, Http, Udp, Serial, Gpsd, Exec, Fifo][..];
     let ports = &[Tcp, Http, Udp][..];
     let connections = &[Tcp, Http][..];
-    let keys: [(&str, &[InputKind], Option<Range<usize>>); 10] = [
+    type Key<'a> = (&'a str, &'a [InputKind], Option<Range<usize>>);
+    let keys: [Key<'_>; 10] = [
         ("devices", live, span(&s.devices)),
         ("unknown", live, span(&s.unknown)),
         ("sources", ports, span(&s.sources)),

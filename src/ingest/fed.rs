@@ -21,10 +21,10 @@ use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::Published;
 use super::round::{Rounds, read_at};
-use super::session::{Next, ReadAt, Session};
+use super::session::{Decoding, Next, ReadAt};
 use super::silence::Silences;
 use super::tally::Withheld;
-use crate::protocol::{self, Message, Protocol};
+use crate::protocol::Message;
 use crate::role::{self, FeedEnd, FromChild, Handed};
 use crate::sys::clock;
 
@@ -43,8 +43,7 @@ pub struct Fed {
     rounds: Rounds<u64>,
     limits: Limits,
     door: Door,
-    protocol: Protocol,
-    decoding: protocol::Settings,
+    decoding: Decoding,
     origin: Origin,
     buffer: Box<[u8]>,
     feed: Option<Open>,
@@ -71,17 +70,15 @@ impl Fed {
         rounds: Rounds<u64>,
         limits: Limits,
         door: Door,
-        protocol: Protocol,
-        decoding: protocol::Settings,
+        decoding: Decoding,
         origin: Origin,
     ) -> Fed {
-        let buffer = vec![0; READ_BYTES + protocol.message_bytes_max().max(READ_BYTES)];
+        let buffer = vec![0; READ_BYTES + decoding.message_bytes_max().max(READ_BYTES)];
         Fed {
             epoll,
             rounds,
             limits,
             door,
-            protocol,
             decoding,
             origin,
             buffer: buffer.into(),
@@ -193,7 +190,7 @@ impl Fed {
             self.rounds.tally.feed_opened();
             self.rounds.capture.opened(feed.number, "feed");
             self.last = None;
-            let session = Session::new(self.protocol, &self.decoding);
+            let session = self.decoding.session();
             self.feed = Some(Open::new(feed, session, self.origin, now_ms));
         }
         Ok(())
@@ -292,7 +289,7 @@ impl Fed {
                 self.rounds.capture.bytes(open.number, read, now);
                 let now_ms = now.monotonic_ns / 1_000_000;
                 open.patience.bytes(now_ms);
-                if self.protocol.has_epochs() {
+                if self.decoding.protocol.has_epochs() {
                     self.silences.heard(open.number, &mut open.silence, now_ms);
                 }
                 self.feed(kept + bytes, now)?;

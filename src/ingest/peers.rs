@@ -9,6 +9,7 @@ use super::admit::Bucket;
 use super::offence::Delay;
 use super::session::Session;
 use super::silence::Mark;
+use super::sources::Sources;
 
 /// One source address.
 #[derive(Debug)]
@@ -36,19 +37,26 @@ pub struct Peers {
     peers: LinkedHashMap<SocketAddr, Peer, RandomState>,
     peers_max: usize,
     idle_ms: u64,
+    sources: Sources,
     /// Peers that were entered so far.
     entered: u64,
 }
 
 impl Peers {
     /// Nobody was heard.
-    pub fn new(peers_max: u32, idle_ms: u64) -> Peers {
+    pub fn new(peers_max: u32, idle_ms: u64, sources: Sources) -> Peers {
         Peers {
             peers: LinkedHashMap::with_hasher(RandomState::new()),
             peers_max: peers_max as usize,
             idle_ms,
+            sources,
             entered: 0,
         }
+    }
+
+    /// Whether datagrams from there are read at all.
+    pub fn may_come(&self, from: SocketAddr) -> bool {
+        self.sources.may_come(from.ip())
     }
 
     /// Peers known.
@@ -111,10 +119,15 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Admission;
     use crate::protocol::{Protocol, Settings};
 
     fn session() -> Session {
         Session::new(Protocol::H02, &Settings::default())
+    }
+
+    fn anywhere() -> Sources {
+        Sources::new(&Admission::default())
     }
 
     fn address(port: u16) -> SocketAddr {
@@ -123,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_full_table_forgets_who_was_silent_for_longest() {
-        let mut peers = Peers::new(2, 1_000);
+        let mut peers = Peers::new(2, 1_000, anywhere());
         assert!(peers.enter(address(1), session(), 0).is_none());
         assert!(peers.enter(address(2), session(), 1).is_none());
         assert!(peers.heard(address(1), 2));
@@ -134,7 +147,7 @@ mod tests {
 
     #[test]
     fn who_is_silent_for_too_long_is_forgotten() {
-        let mut peers = Peers::new(9, 1_000);
+        let mut peers = Peers::new(9, 1_000, anywhere());
         peers.enter(address(1), session(), 0);
         peers.enter(address(2), session(), 500);
         assert!(peers.forget_idle(999).is_none());

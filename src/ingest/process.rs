@@ -15,7 +15,7 @@ use super::file::Replay;
 use super::peers::Peers;
 use super::publishing::Publisher;
 use super::round::Rounds;
-use super::session::Session;
+use super::session::Decoding;
 use super::sources::Sources;
 use super::tally::Tally;
 use super::tcp::Tcp;
@@ -174,10 +174,6 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
         errors_max: settings.errors_max,
         connection_answers_max: (identity.geometry.answers / 8).max(1),
     };
-    let envelope = match settings.input {
-        Input::Http(_) => Envelope::Http,
-        _ => Envelope::Bare,
-    };
     let door = Door::new(settings.name, &settings.admit);
     // Over HTTP one device may come by several connections at a time, as a proxy has them.
     let has_sessions =
@@ -193,10 +189,8 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                 tls,
                 rounds,
                 limits,
-                envelope,
                 door,
                 has_sessions,
-                settings.protocol,
                 decoding,
             )
             .run()
@@ -209,12 +203,10 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
             Udp::new(
                 epoll,
                 Datagrams::new(UdpSocket::from(input.ok_or(NO_INPUT)?))?,
-                Peers::new(peers_max, idle_ms),
-                Sources::new(&settings.admit),
+                Peers::new(peers_max, idle_ms, Sources::new(&settings.admit)),
                 rounds,
                 limits,
                 door,
-                settings.protocol,
                 decoding,
             )?
             .run()
@@ -228,13 +220,12 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
                 Input::Exec(_) => Origin::Program,
                 _ => Origin::Pipe,
             };
-            let protocol = settings.protocol;
-            Fed::new(epoll, rounds, limits, door, protocol, decoding, origin).run()
+            Fed::new(epoll, rounds, limits, door, decoding, origin).run()
         }
         Input::File { speed, .. } => Replay::new(
             File::from(input.ok_or(NO_INPUT)?),
-            settings.protocol,
-            Session::new(settings.protocol, &decoding),
+            decoding.protocol,
+            decoding.session(),
             Publisher::new(producer, settings.ack),
             wake,
             tally,
@@ -244,15 +235,20 @@ pub(super) fn serve(setup: Setup) -> Result<(), IngestError> {
     }
 }
 
-fn decoding(settings: &SensorSettings, node: &Node) -> protocol::Settings {
-    protocol::Settings {
-        zone_minutes: settings.zone_minutes,
-        lenient: settings.lenient,
-        device: settings
-            .device
-            .as_ref()
-            .and_then(|id| DeviceId::new(id.as_bytes())),
-        node_key: node.key(),
-        recorded: matches!(settings.input, Input::File { .. }),
+fn decoding(settings: &SensorSettings, node: &Node) -> Decoding {
+    let device = settings.device.as_ref();
+    Decoding {
+        envelope: match settings.input {
+            Input::Http(_) => Envelope::Http,
+            _ => Envelope::Bare,
+        },
+        protocol: settings.protocol,
+        settings: protocol::Settings {
+            zone_minutes: settings.zone_minutes,
+            lenient: settings.lenient,
+            device: device.and_then(|id| DeviceId::new(id.as_bytes())),
+            node_key: node.key(),
+            recorded: matches!(settings.input, Input::File { .. }),
+        },
     }
 }

@@ -35,6 +35,29 @@ pub enum Next {
     Incomplete,
 }
 
+/// How the bytes of a sensor are read: what each of its sessions begins with.
+#[derive(Clone, Debug)]
+pub struct Decoding {
+    /// What messages come in.
+    pub envelope: Envelope,
+    /// What they mean.
+    pub protocol: Protocol,
+    /// What devices do not say.
+    pub settings: Settings,
+}
+
+impl Decoding {
+    /// A stream that has just begun.
+    pub fn session(&self) -> Session {
+        Session::enveloped(self.envelope, self.protocol, &self.settings)
+    }
+
+    /// Bytes of the longest message, with its envelope.
+    pub fn message_bytes_max(&self) -> usize {
+        self.envelope.message_bytes_max(self.protocol)
+    }
+}
+
 /// State of one stream.
 pub struct Session {
     protocol: protocol::Session,
@@ -44,7 +67,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// A stream that has just begun.
+    /// A stream that has just begun, of bare messages.
+    #[cfg(test)]
     pub fn new(protocol: Protocol, settings: &Settings) -> Session {
         Session::enveloped(Envelope::Bare, protocol, settings)
     }

@@ -16,12 +16,12 @@ use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::Published;
 use super::round::{Rounds, WAKE, read_at};
-use super::session::{Next, ReadAt, Session};
+use super::session::{Decoding, Next, ReadAt};
 use super::silence::Silences;
 use super::tls::{self, Acceptor, Failure};
 use super::turns::Turns;
 use crate::config::Tls;
-use crate::protocol::{self, Envelope, Message, Protocol};
+use crate::protocol::{self, Message};
 use crate::role::{Certificates, Handed};
 use crate::sys::clock;
 
@@ -38,7 +38,6 @@ pub struct Tcp {
     tls: Option<Tls>,
     rounds: Rounds<Key>,
     limits: Limits,
-    envelope: Envelope,
     door: Door,
     /// Whether a device has one session, whatever connections it comes by.
     has_sessions: bool,
@@ -46,8 +45,7 @@ pub struct Tcp {
     displaced: Vec<Key>,
     /// When it was last that something came, monotonic nanoseconds.
     now_ns: u64,
-    protocol: Protocol,
-    decoding: protocol::Settings,
+    decoding: Decoding,
     buffer: Box<[u8]>,
     events: Vec<EpollEvent>,
     /// Connections that have whole messages kept and may go on.
@@ -66,26 +64,21 @@ impl Tcp {
         tls: Option<Tls>,
         rounds: Rounds<Key>,
         limits: Limits,
-        envelope: Envelope,
         door: Door,
         has_sessions: bool,
-        protocol: Protocol,
-        decoding: protocol::Settings,
+        decoding: Decoding,
     ) -> Tcp {
         // A session keeps what one read left over, at most what is in the buffer then.
-        let message_bytes_max = envelope.message_bytes_max(protocol);
-        let buffer = vec![0; READ_BYTES + message_bytes_max.max(READ_BYTES)];
+        let buffer = vec![0; READ_BYTES + decoding.message_bytes_max().max(READ_BYTES)];
         Tcp {
             connections,
             tls,
             rounds,
             limits,
-            envelope,
             door,
             has_sessions,
             displaced: Vec::new(),
             now_ns: 0,
-            protocol,
             decoding,
             buffer: buffer.into(),
             events: vec![EpollEvent::empty(); EVENTS_MAX],
@@ -254,7 +247,7 @@ impl Tcp {
                 return Ok(());
             }
         }
-        while let Some(at) = self.turns.next() {
+        while let Some(at) = self.turns.take() {
             self.ready(at, now);
             if self.rounds.publisher.stalled() {
                 return Ok(());
@@ -265,11 +258,11 @@ impl Tcp {
     }
 
     fn accept(&mut self, now: ReadAt) -> Result<(), IngestError> {
-        let (envelope, protocol, decoding) = (self.envelope, self.protocol, &self.decoding);
+        let decoding = &self.decoding;
         let rounds = &self.rounds;
         let accepted = self.connections.accept(
             now.monotonic_ns / 1_000_000,
-            || Session::enveloped(envelope, protocol, decoding),
+            || decoding.session(),
             |key, address| rounds.capture.opened(key.token(), address),
             |key| rounds.closed(key.token(), Closed::GaveWay),
         )?;
@@ -499,7 +492,7 @@ impl Tcp {
 
     /// Remembers to end the epoch of a stream that falls silent.
     fn watch_silence(&mut self, key: Key, at: ReadAt) {
-        if !self.protocol.has_epochs() {
+        if !self.decoding.protocol.has_epochs() {
             return;
         }
         if let Some(connection) = self.connections.get(key) {
@@ -526,7 +519,7 @@ impl Tcp {
             return;
         };
         connection.silence = None;
-        if self.protocol.has_epochs() {
+        if self.decoding.protocol.has_epochs() {
             self.rounds.capture.quiet(key.token(), at);
         }
         while !self.rounds.publisher.stalled()

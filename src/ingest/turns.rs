@@ -29,7 +29,7 @@ impl Turns {
     }
 
     /// The place of the next one whose turn it is in this round.
-    pub fn next(&mut self) -> Option<usize> {
+    pub fn take(&mut self) -> Option<usize> {
         if self.taken >= self.waiting.len().min(UNPROVEN_MAX) {
             return None;
         }
@@ -47,7 +47,7 @@ mod tests {
     fn round(turns: &mut Turns, count: usize) -> Vec<usize> {
         turns.begin();
         (0..count).for_each(|at| turns.wait(at));
-        std::iter::from_fn(|| turns.next()).collect()
+        std::iter::from_fn(|| turns.take()).collect()
     }
 
     #[test]

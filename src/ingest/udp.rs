@@ -16,12 +16,11 @@ use super::pending::Settled;
 use super::process::{IngestError, Limits};
 use super::publishing::{Published, Stall};
 use super::round::{Rounds, read_at};
-use super::session::{Next, ReadAt, Session};
+use super::session::{Decoding, Next, ReadAt};
 use super::silence::Silences;
-use super::sources::Sources;
 use super::tally::Withheld;
 use crate::frame::DeviceId;
-use crate::protocol::{self, Message, Protocol, Reject};
+use crate::protocol::{Message, Reject};
 use crate::role::Handed;
 use crate::sys::clock;
 
@@ -39,14 +38,12 @@ pub struct Udp {
     epoll: Epoll,
     datagrams: Datagrams,
     peers: Peers,
-    sources: Sources,
     rounds: Rounds<SocketAddr>,
     limits: Limits,
     door: Door,
     /// What devices may send, whatever addresses they send from.
     buckets: Buckets,
-    protocol: Protocol,
-    decoding: protocol::Settings,
+    decoding: Decoding,
     silences: Silences<SocketAddr>,
     settled: Vec<Settled<SocketAddr>>,
 }
@@ -60,12 +57,10 @@ impl Udp {
         epoll: Epoll,
         datagrams: Datagrams,
         peers: Peers,
-        sources: Sources,
         rounds: Rounds<SocketAddr>,
         limits: Limits,
         door: Door,
-        protocol: Protocol,
-        decoding: protocol::Settings,
+        decoding: Decoding,
     ) -> std::io::Result<Udp> {
         let readable = EpollEvent::new(EpollFlags::EPOLLIN, SOCKET);
         epoll.add(datagrams.as_fd(), readable)?;
@@ -73,12 +68,10 @@ impl Udp {
             epoll,
             datagrams,
             peers,
-            sources,
             rounds,
             limits,
             door,
             buckets: Buckets::new(BUCKETS_MAX),
-            protocol,
             decoding,
             silences: Silences::new(),
             settled: Vec::new(),
@@ -171,7 +164,7 @@ impl Udp {
         let (from, length) = self.datagrams.head(at);
         self.rounds.tally.bytes(length);
         self.rounds.tally.datagram();
-        if !self.sources.may_come(from.ip()) {
+        if !self.peers.may_come(from) {
             self.rounds.tally.datagram_from_elsewhere();
             return;
         }
@@ -214,9 +207,9 @@ impl Udp {
             if peer.session.errors_in_a_row() >= self.limits.errors_max {
                 peer.delay.offend(now_ms);
                 // As a connection that comes back: another device may send from here, or `auto` have guessed wrong.
-                peer.session = Session::new(self.protocol, &self.decoding);
+                peer.session = self.decoding.session();
             }
-            if self.protocol.has_epochs() {
+            if self.decoding.protocol.has_epochs() {
                 self.silences.heard(from, &mut peer.silence, now_ms);
             }
         }
@@ -282,7 +275,7 @@ impl Udp {
             return;
         }
         self.rounds.tally.accepted(1);
-        let session = Session::new(self.protocol, &self.decoding);
+        let session = self.decoding.session();
         if let Some((other, peer)) = self.peers.enter(from, session, now_ms) {
             self.forgotten(other, peer, Closed::Displaced, now);
         }
@@ -293,7 +286,7 @@ impl Udp {
 
     /// Takes what a peer said last, although it can say no more.
     fn forgotten(&mut self, from: SocketAddr, mut peer: Peer, why: Closed, now: ReadAt) {
-        if self.protocol.has_epochs() {
+        if self.decoding.protocol.has_epochs() {
             self.rounds.capture.quiet(peer.stream, now);
         }
         self.rounds.closed(peer.stream, why);

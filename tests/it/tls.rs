@@ -104,10 +104,12 @@ fn connect(address: &str, trusts: &Authority) -> Device {
     StreamOwned::new(session, stream)
 }
 
-fn heartbeat(serial: u16) -> Vec<u8> {
+const PHONE: u64 = 13_900_000_009;
+
+fn heartbeat(phone: u64, serial: u16) -> Vec<u8> {
     let terminal = jt808::Terminal {
         edition: Edition::Y2013,
-        phone: 13_900_000_009,
+        phone,
     };
     let mut bytes = Vec::new();
     terminal.message(&mut bytes, HEARTBEAT, serial, &[]);
@@ -125,7 +127,11 @@ fn answers(bytes: &[u8], expected: u16) -> bool {
 }
 
 fn try_beat(device: &mut Device, serial: u16) -> std::io::Result<()> {
-    device.write_all(&heartbeat(serial))?;
+    try_beat_of(PHONE, device, serial)
+}
+
+fn try_beat_of(phone: u64, device: &mut Device, serial: u16) -> std::io::Result<()> {
+    device.write_all(&heartbeat(phone, serial))?;
     let mut heard = Vec::new();
     while !answers(&heard, serial) {
         let mut bytes = [0; 100];
@@ -268,9 +274,9 @@ fn openssl_is_served_by_both_versions_and_turned_away_without_a_certificate() {
     let shown = ["-cert", "device.pem", "-key", "device-key.pem", "-quiet"];
     for (version, serial) in [("-tls1_2", 5), ("-tls1_3", 6)] {
         let arguments = [&shown[..], &[version]].concat();
-        let heard = openssl(&site, &arguments, &heartbeat(serial));
+        let heard = openssl(&site, &arguments, &heartbeat(PHONE, serial));
         assert!(answers(&heard.bytes, serial), "{version}: {}", heard.said);
-        let heard = openssl(&site, &["-quiet", version], &heartbeat(serial));
+        let heard = openssl(&site, &["-quiet", version], &heartbeat(PHONE, serial));
         assert!(heard.bytes.is_empty(), "{version}: {:02x?}", heard.bytes);
         // Alert 116 of TLS 1.3 and alert 40 of TLS 1.2.
         let told = ["certificate required", "handshake failure"];
@@ -283,7 +289,7 @@ fn openssl_is_served_by_both_versions_and_turned_away_without_a_certificate() {
     site.figure("ringway_tls_failures_total{reason=\"no_certificate\"}", 2.0);
     // Too old, and never spoken here.
     let arguments = [&shown[..], &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"]].concat();
-    let heard = openssl(&site, &arguments, &heartbeat(7));
+    let heard = openssl(&site, &arguments, &heartbeat(PHONE, 7));
     assert!(heard.bytes.is_empty(), "{:02x?}", heard.bytes);
     assert!(heard.said.contains("alert"), "{}", heard.said);
     site.figure("ringway_tls_failures_total{reason=\"incompatible\"}", 1.0);
@@ -320,7 +326,8 @@ fn certificates_change_while_devices_stay() {
     next.server(2091).write(site.folder.path());
     site.node.signal_supervisor(Signal::SIGHUP);
     site.figure(expires, years(121));
-    try_beat(&mut connect(&site.address(), &next), 2).unwrap();
+    // Another device: the same one would take the session of the old connection over.
+    try_beat_of(PHONE + 1, &mut connect(&site.address(), &next), 2).unwrap();
     try_beat(&mut old, 3).unwrap();
 
     // A key of another pair is refused, and stays out when the ingest is started again, too.

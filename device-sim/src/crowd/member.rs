@@ -21,8 +21,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How often a flood sends what is due.
 const TICK: Duration = Duration::from_millis(20);
-/// Messages that a flood which was not read makes up for at once; the rest are never sent.
-const BURST_MESSAGES_MAX: u64 = 1_000;
+/// What a flood that was not read makes up for at once; the rest is never sent.
+const BURST: Duration = Duration::from_millis(100);
 /// Bytes of a body that takes a slow sender many minutes.
 const SLOW_BODY_BYTES: usize = 1_000;
 /// Pause between two pieces of rubbish: a line of 3 Mbit/s, not the machine's memory.
@@ -187,6 +187,7 @@ impl<'a> Member<'a> {
         };
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let burst = (rate * BURST.as_secs_f64()).ceil() as u64;
         let (mut made, mut serial) = (0_u64, 0_u16);
         let (mut bytes, mut body) = (Vec::new(), Vec::new());
         loop {
@@ -195,7 +196,7 @@ impl<'a> Member<'a> {
                 gone = visit.last() => return Err(gone),
             }
             let due = (began.elapsed().as_secs_f64() * rate) as u64;
-            made = made.max(due.saturating_sub(BURST_MESSAGES_MAX));
+            made = made.max(due.saturating_sub(burst));
             bytes.clear();
             for _ in made..due {
                 report.time_s += 1;
