@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::captures::Captures;
 use super::certificates::{self, ReadError};
-use super::device_list::DeviceLists;
+use super::device_list::{DeviceLists, Judgement};
 use super::feed::FeedState;
 use super::listener::{self, OpenError};
 use super::plan::{self, ProcessName, RingPlan};
@@ -512,20 +512,18 @@ impl Node {
         let path = devices_path(&self.config, name).unwrap_or_default();
         let outcome = outcome.map_err(|wrong| foreign(&wrong));
         let said = outcome.clone();
-        if self
-            .process(name)
-            .devices
-            .borrow_mut()
-            .judged(number, outcome)
-        {
-            match said {
-                Ok(count) => info!("{name}: {count} devices are on the list {path}"),
-                Err(wrong) => {
-                    error!("{name}: the list {path} is wrong: {wrong}; the list before stays")
-                }
+        let mut lists = self.process(name).devices.borrow_mut();
+        match (lists.judged(number, outcome), said) {
+            (Judgement::Awaited, Ok(count)) => {
+                info!("{name}: {count} devices are on the list {path}");
             }
-        } else {
-            warn!("{name} judged a list of devices that it was not handed");
+            (Judgement::Awaited, Err(wrong)) => {
+                error!("{name}: the list {path} is wrong: {wrong}; the list before stays");
+            }
+            (Judgement::Repeated, _) => {}
+            (Judgement::Invented, _) => {
+                warn!("{name} judged a list of devices that it was not handed");
+            }
         }
     }
 
