@@ -75,10 +75,10 @@ fn facilities(test: &str) -> Option<(Vec<String>, Value)> {
         return None;
     }
     let check = std::fs::read_to_string(data.join(format!("{LOG}.chk"))).unwrap();
-    let reports = check
+    let mut reports = check
         .lines()
         .filter(|line| line.starts_with("{\"class\":\"TPV\""));
-    let last = serde_json::from_str(reports.last().unwrap()).unwrap();
+    let last = serde_json::from_str(reports.next_back().unwrap()).unwrap();
     let sentences = log
         .unwrap()
         .lines()

@@ -379,21 +379,21 @@ fn a_writer_that_is_faster_than_the_ring_waits_and_nothing_is_lost_or_grows() {
     assert_eq!(node.figure("bridge", FRAMES), f64::from(count));
 }
 
-/// The ingest was stopped while a writer wrote, and told to drain: what was in the pipe has to be read, one message at a
+/// The ingest was stopped while a writer wrote, and told to drain: what was in the pipe has to be read, a few messages at a
 /// time, and answered, before the pipe goes.
 #[test]
 fn what_is_in_a_pipe_at_the_drain_is_read_and_answered() {
-    let one_at_a_time = (
+    let a_few_at_a_time = (
         "modem-answers.fifo\"\n",
-        "modem-answers.fifo\"\nanswers_max = 8\n",
+        "modem-answers.fifo\"\nanswers_max = 128\n",
     );
-    let mut node = Node::start(&config("").replace(one_at_a_time.0, one_at_a_time.1));
+    let mut node = Node::start(&config("").replace(a_few_at_a_time.0, a_few_at_a_time.1));
     let mut modem = Modem::of(&node, 13_900_000_023);
     let serial = modem.locate(&node);
     modem.await_answer(serial);
     let ingest = ingest(&node, "modem");
     kill(ingest, Signal::SIGSTOP).unwrap();
-    let sent: Vec<u16> = (0..200).map(|_| modem.locate(&node)).collect();
+    let sent: Vec<u16> = (0..100).map(|_| modem.locate(&node)).collect();
     node.signal_supervisor(Signal::SIGTERM);
     wait_for("the drain", || {
         node.log().contains("draining on TERM").then_some(())
