@@ -80,7 +80,7 @@ pub enum Verb {
     Replay(replay::Replay),
     /// Show how a running node is doing
     Status(status::Status),
-    /// Have a running node read its lists of devices again
+    /// Have a running node read its lists of devices and certificates again
     Reload(reload::Reload),
     /// Record what a sensor's devices say while the node runs
     Record(record::Record),

@@ -1,4 +1,4 @@
-//! `ringway reload`: has a running node read its lists of devices again.
+//! `ringway reload`: has a running node read its lists of devices and certificates again.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ use crate::supervisor::request::Request;
 /// How long the node may take to answer: it waits for every ingest that has a list.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
-/// Have a running node read its lists of devices again; the rest of the configuration takes a restart.
+/// Have a running node read its lists of devices and certificates again; the rest of the configuration takes a restart.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  ringway reload\n  ringway reload --config edge.toml --json")]
 pub struct Reload {

@@ -98,7 +98,7 @@ async fn answer(
     stream.write_all(&told).await
 }
 
-/// Has the lists of devices read again, and waits for what their ingests make of them.
+/// Has the lists of devices and certificates read again, and waits for what their ingests make of them.
 async fn reload(node: &Node, tell: &mpsc::Sender<News>) -> Reloaded {
     let (done, read) = oneshot::channel();
     // A node that drains reads nothing any more.
