@@ -1,8 +1,8 @@
 //! How long a connection may take for what (pure). While nothing is read nobody is late, and for as long after that as
 //! anybody ever has.
 
-/// Shortest time without reading that is not held against devices. A ring that is full again and again is so for less: a
-/// node at its limit must not be one that slow and idle connections stay on for ever.
+/// Shortest time without reading that is not held against devices. A ring that is full again and again is so for less:
+/// on a node at its limit slow and idle connections must not stay for ever.
 const UNREAD_MS_MIN: u64 = 100;
 
 /// The deadlines of all connections of a sensor, milliseconds.

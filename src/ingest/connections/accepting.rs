@@ -38,7 +38,8 @@ pub struct Accepted {
 }
 
 impl Connections {
-    /// Accepts what waits, within the limits; returns how many. `session` makes the session of each; `opened` hears of it.
+    /// Accepts what waits, within the limits; returns how many. `session` makes the session of each; `opened` is
+    /// told.
     ///
     /// # Errors
     /// When the listening socket is not usable any more.

@@ -6,8 +6,8 @@ use crate::ingest::admit::{Bucket, Entered};
 use crate::ingest::connection::Closed;
 
 impl Connections {
-    /// A connection brings a message of a device, which is not its first one so far. `may_take`: whether a session may be
-    /// taken over from a connection that was heard last then.
+    /// A connection brings a message of a device, which is not its first one so far. `may_take`: whether a session may
+    /// be taken over from a connection that was heard last then.
     pub fn enter(
         &mut self,
         key: Key,
