@@ -248,6 +248,30 @@ mod tests {
         );
     }
 
+    /// A pipe that two sensors read gave each of them a part of every message; one that its own answers go to fed them
+    /// back.
+    #[test]
+    fn a_line_or_pipe_that_is_used_twice_is_an_error() {
+        let sensor = |name: &str, rest: &str| {
+            format!("[[sensor]]\nname = {name:?}\nprotocol = \"jt808\"\n{rest}\n")
+        };
+        let pipe = "input = \"fifo\"\npath = \"/run/a\"";
+        let line = "input = \"serial\"\npath = \"/run/a\"";
+        for (first, second) in [(pipe, pipe), (line, pipe), (line, line)] {
+            let text = [sensor("t", first), sensor("u", second)].concat();
+            let (at, reason) = wrong(&format!("{NODE}{text}"));
+            let expected = "/run/a is used already: each line and pipe has one use";
+            let second_at = format!("{NODE}{}", sensor("t", first)).lines().count() + 2;
+            assert_eq!((at, reason.as_str()), (Some(second_at), expected));
+        }
+        let echo = format!("{pipe}\nanswers_path = \"/run/a\"");
+        let (_, reason) = wrong(&format!("{NODE}{}", sensor("t", &echo)));
+        assert!(reason.contains("is used already"), "{reason}");
+        let other = pipe.replace("/run/a", "/run/b");
+        let text = [sensor("t", pipe), sensor("u", &other)].concat();
+        assert_eq!(load(&format!("{NODE}{text}")).unwrap().sensors.len(), 2);
+    }
+
     #[test]
     fn tcp_and_udp_have_ports_of_their_own() {
         let second = |input: &str| {

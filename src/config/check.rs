@@ -129,6 +129,15 @@ pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
                 let reason = format!("sensor {:?} is there already", sensor.name);
                 return Err(source.error(&section.get_ref().name.span(), reason));
             }
+            let earlier = sensors.iter().flat_map(|other| other.input.paths());
+            let mut paths: Vec<&str> = earlier.collect();
+            for path in sensor.input.paths() {
+                if paths.contains(&path) {
+                    let reason = format!("{path} is used already: each line and pipe has one use");
+                    return Err(source.error(&section.get_ref().name.span(), reason));
+                }
+                paths.push(path);
+            }
             if sensors.len() == SENSORS_MAX {
                 let reason = format!("more than {SENSORS_MAX} sensors");
                 return Err(source.error(&section.span(), reason));
