@@ -9,6 +9,7 @@ use super::inputs::sensor;
 use crate::config::{Config, Input, Tls};
 use crate::role::{Certificates, Devices, Role};
 use crate::supervisor::certificates;
+use crate::supervisor::device_list::Judgement;
 use crate::supervisor::plan::ProcessName;
 use crate::sys::log::foreign;
 
@@ -58,20 +59,18 @@ impl Node {
         let path = devices_path(&self.config, name).unwrap_or_default();
         let outcome = outcome.map_err(|wrong| foreign(&wrong));
         let said = outcome.clone();
-        if self
-            .process(name)
-            .devices
-            .borrow_mut()
-            .judged(number, outcome)
-        {
-            match said {
-                Ok(count) => info!("{name}: {count} devices are on the list {path}"),
-                Err(wrong) => {
-                    error!("{name}: the list {path} is wrong: {wrong}; the list before stays")
-                }
+        let mut lists = self.process(name).devices.borrow_mut();
+        match (lists.judged(number, outcome), said) {
+            (Judgement::Awaited, Ok(count)) => {
+                info!("{name}: {count} devices are on the list {path}");
             }
-        } else {
-            warn!("{name} judged a list of devices that it was not handed");
+            (Judgement::Awaited, Err(wrong)) => {
+                error!("{name}: the list {path} is wrong: {wrong}; the list before stays");
+            }
+            (Judgement::Repeated, _) => {}
+            (Judgement::Invented, _) => {
+                warn!("{name} judged a list of devices that it was not handed");
+            }
         }
     }
 
