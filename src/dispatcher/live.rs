@@ -530,8 +530,7 @@ pub mod tests {
         told(&mut view, "roof");
         // Held: its id follows from its start. The other is momentary.
         let mut cut = event("a", AlarmKind::PowerCut, "device", Phase::Raise, 1_000);
-        let id = |phase| EventId::of_alarm(&device("a"), cut.kind, "device", 1_000, phase);
-        cut.id = id(Phase::Raise);
+        cut.id = EventId::of_alarm(&device("a"), cut.kind, "device", 1_000, Phase::Raise);
         view.apply_event(&cut);
         view.apply_event(&event("a", AlarmKind::Sos, "device", Phase::Raise, 1_000));
         view.apply_track(&frame("a", 2_000));

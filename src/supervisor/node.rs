@@ -1,33 +1,37 @@
 //! What the supervisor owns on behalf of everybody: sockets, files, rings, the state table, statistics pages. A child
 //! may die and start again on the same objects.
 
-use std::cell::{Cell, RefCell, RefMut};
+mod inputs;
+mod renewal;
+mod reporting;
+mod rings;
+
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, getrlimit};
-use tracing::{error, info, warn};
+use tracing::info;
 
 use super::captures::Captures;
 use super::certificates::{self, ReadError};
 use super::device_list::DeviceLists;
 use super::feed::FeedState;
 use super::listener::{self, OpenError};
-use super::plan::{self, ProcessName, RingPlan};
-use super::report::{NoticeReport, ProcessReport, ProgramReport, Report, RingReport, figures};
+use super::plan::{self, ProcessName};
+use super::report::ProgramReport;
 use super::state_dir::{StateDir, StateDirError};
-use crate::config::{Config, Input, SensorSettings, Tls};
-use crate::ring::{AttachError, RingFds, RingOwner};
-use crate::role::{
-    Assignment, Certificates, DESCRIPTORS_RESERVED, Devices, Duty, End, Feed, Notice, Purpose,
-    Recording, RingAssignment, Role, States, exit,
-};
+use crate::config::Config;
+use crate::ring::AttachError;
+use crate::role::{Assignment, Certificates, Duty, Feed, Notice, Role, States, exit};
 use crate::stats::{self, Stats, SupervisorMetric};
-use crate::sys::log::foreign;
 use crate::sys::{clock, region};
 use crate::table;
+use inputs::{enough_descriptors, open_input, sensor, told};
+pub use renewal::ReadList;
+use renewal::{devices_path, tls};
+use rings::Ring;
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -84,20 +88,6 @@ impl NodeError {
     }
 }
 
-/// Most notices of an ingest that are kept: as many as it makes.
-const NOTICES_MAX: usize = 128;
-
-/// A list of devices that was to be read again.
-#[derive(Debug)]
-pub struct ReadList {
-    /// Whose.
-    pub name: ProcessName,
-    /// From where.
-    pub path: String,
-    /// Its number, which its ingest will judge; or why it could not be read.
-    pub outcome: Result<u64, String>,
-}
-
 /// What is known of a child.
 #[derive(Clone, Debug, Default)]
 pub struct ChildState {
@@ -131,50 +121,6 @@ struct Process {
     certificates: RefCell<Option<Rc<Certificates>>>,
     feed_state: RefCell<FeedState>,
     state: RefCell<ChildState>,
-}
-
-struct Ring {
-    plan: RingPlan,
-    birth: Cell<u64>,
-    owner: RefCell<RingOwner>,
-    parked: RefCell<Option<Parked>>,
-}
-
-/// The owner of a ring that was replaced while somebody whom it does not trust still had it.
-struct Parked {
-    /// Kept for what dropping it does: its bells close.
-    _owner: RingOwner,
-    /// Whose ends it waits for.
-    until: Vec<End>,
-}
-
-impl Ring {
-    /// Makes way for the successor of an end that was reaped; the borrow ends here, so that the ring can be replaced
-    /// if it cannot go on.
-    fn succeed(&self, end: End) -> Result<(), AttachError> {
-        let owner = self.owner.borrow();
-        match end {
-            End::Producer => owner.set_generation().map(drop),
-            End::Consumer => owner.check(),
-        }
-    }
-
-    /// An end was reaped: what was parked until then goes.
-    fn unpark(&self, reaped: End) {
-        let mut parked = self.parked.borrow_mut();
-        parked.take_if(|parked| {
-            parked.until.retain(|&end| end != reaped);
-            parked.until.is_empty()
-        });
-    }
-
-    /// Who is killed when the ring is replaced. The classifier takes a sensor's fresh ring while it runs.
-    fn killed(&self) -> Vec<End> {
-        match self.plan.purpose {
-            Purpose::Sensor => vec![End::Producer],
-            Purpose::Track | Purpose::Alarm | Purpose::Trace => vec![End::Producer, End::Consumer],
-        }
-    }
 }
 
 /// The device states of the last run.
@@ -242,17 +188,7 @@ impl Node {
         let roads = roads
             .map(|path| listener::file(path, "dispatcher.roads"))
             .transpose()?;
-        let mut rings = Vec::new();
-        for plan in plan::rings(&config) {
-            let birth = state_dir.next_birth()?;
-            let owner = RingOwner::create(plan.geometry, plan.number, birth)?;
-            rings.push(Ring {
-                plan,
-                birth: Cell::new(birth),
-                owner: RefCell::new(owner),
-                parked: RefCell::default(),
-            });
-        }
+        let rings = rings::make(&config, &mut state_dir)?;
         let page = stats::create().map_err(NodeError::Memory)?;
         let stats = Stats::attach(page.as_fd(), "supervisor", clock::wall_ms())
             .map_err(NodeError::Memory)?;
@@ -410,171 +346,6 @@ impl Node {
         ))
     }
 
-    /// The rings of a child, and their descriptors.
-    pub fn rings_of(
-        &self,
-        name: &ProcessName,
-    ) -> Result<Vec<(RingAssignment, RingFds)>, AttachError> {
-        let mine = self
-            .rings
-            .iter()
-            .filter_map(|ring| Some((ring, ring.plan.end_of(name)?)));
-        mine.map(|(ring, end)| {
-            let assignment = RingAssignment {
-                ring: ring.plan.number,
-                birth: ring.birth.get(),
-                purpose: ring.plan.purpose,
-                end,
-                name: ring.plan.name().to_string(),
-                geometry: ring.plan.geometry,
-            };
-            let owner = ring.owner.borrow();
-            let fds = match end {
-                End::Producer => owner.producer_fds(),
-                End::Consumer => owner.consumer_fds(),
-            };
-            Ok((assignment, fds?))
-        })
-        .collect()
-    }
-
-    /// The recordings.
-    pub fn captures(&self) -> RefMut<'_, Captures> {
-        self.captures.borrow_mut()
-    }
-
-    /// What an ingest is to record in, to hand over.
-    pub fn recording(&self, name: &ProcessName) -> std::io::Result<Option<Recording>> {
-        let life = self.process(name).state.borrow().restarts;
-        self.captures.borrow().recording(&name.instance, life)
-    }
-
-    /// The sensors that are fed, with the process of each.
-    pub fn fed(&self) -> impl Iterator<Item = (&ProcessName, &SensorSettings)> {
-        let ingests = self.processes().filter(|name| name.role == Role::Ingest);
-        let all = ingests.map(|name| (name, sensor(&self.config, name)));
-        all.filter(|(_, sensor)| sensor.input.is_feed())
-    }
-
-    /// Keeps the feed of an ingest, or drops the one that ended.
-    pub fn set_feed(&self, name: &ProcessName, feed: Option<Feed>) {
-        *self.process(name).feed.borrow_mut() = feed;
-    }
-
-    /// The feed of an ingest, to hand over.
-    pub fn feed(&self, name: &ProcessName) -> std::io::Result<Option<Feed>> {
-        let feed = self.process(name).feed.borrow();
-        feed.as_ref().map(Feed::try_clone).transpose()
-    }
-
-    /// Changes what is known of the program that feeds a sensor.
-    pub fn note_program(&self, name: &ProcessName, change: impl FnOnce(&mut ProgramReport)) {
-        let mut program = self.process(name).program.borrow_mut();
-        change(program.get_or_insert_with(|| ProgramReport::of(&name.instance)));
-    }
-
-    /// Counts that a program is started again.
-    pub fn count_program_restart(&self) {
-        self.stats.add(SupervisorMetric::ProgramRestarts, 1);
-    }
-
-    /// Reads the list of devices of every sensor that has one.
-    pub fn read_device_lists(&self) -> Vec<ReadList> {
-        let lists = self.processes.iter().filter_map(|process| {
-            let path = devices_path(&self.config, &process.name)?;
-            let who = format!("sensor {}", process.name.instance);
-            let outcome = process.devices.borrow_mut().read(path, &who);
-            let outcome = outcome.map_err(|cause| {
-                error!("{cause}; the list before stays");
-                cause.to_string()
-            });
-            Some(ReadList {
-                name: process.name.clone(),
-                path: path.to_owned(),
-                outcome,
-            })
-        });
-        lists.collect()
-    }
-
-    /// The lists of devices for an ingest that starts.
-    pub fn device_lists(&self, name: &ProcessName) -> std::io::Result<Vec<Devices>> {
-        self.process(name).devices.borrow().all()
-    }
-
-    /// The list of devices for an ingest that runs, if there is a new one.
-    pub fn fresh_device_list(&self, name: &ProcessName) -> std::io::Result<Option<Devices>> {
-        self.process(name).devices.borrow().fresh()
-    }
-
-    /// An ingest says what became of a list: how many devices are on it, or what is wrong with it.
-    pub fn judge_device_list(&self, name: &ProcessName, number: u64, outcome: Result<u32, String>) {
-        let path = devices_path(&self.config, name).unwrap_or_default();
-        let outcome = outcome.map_err(|wrong| foreign(&wrong));
-        let said = outcome.clone();
-        if self
-            .process(name)
-            .devices
-            .borrow_mut()
-            .judged(number, outcome)
-        {
-            match said {
-                Ok(count) => info!("{name}: {count} devices are on the list {path}"),
-                Err(wrong) => {
-                    error!("{name}: the list {path} is wrong: {wrong}; the list before stays")
-                }
-            }
-        } else {
-            warn!("{name} judged a list of devices that it was not handed");
-        }
-    }
-
-    /// What became of a list of devices, once its ingest has said so.
-    pub fn device_list_outcome(
-        &self,
-        name: &ProcessName,
-        number: u64,
-    ) -> Option<Result<u32, String>> {
-        self.process(name).devices.borrow().outcome(number)
-    }
-
-    /// Keeps what an ingest noticed of device ids; one that was taken over may say anything.
-    pub fn set_notices(&self, name: &ProcessName, mut notices: Vec<Notice>) {
-        notices.truncate(NOTICES_MAX);
-        for notice in &mut notices {
-            notice.source = foreign(&notice.source);
-        }
-        *self.process(name).notices.borrow_mut() = notices;
-    }
-
-    /// What the TLS of an ingest is made of, to hand over.
-    pub fn certificates(&self, name: &ProcessName) -> Option<Rc<Certificates>> {
-        self.process(name).certificates.borrow().clone()
-    }
-
-    /// Reads the certificates of all sensors anew; returns whose are to be handed over. Those that are no good change
-    /// nothing.
-    pub fn renew_certificates(&self) -> Vec<ProcessName> {
-        let mut renewed = Vec::new();
-        for process in &self.processes {
-            let name = &process.name;
-            match tls(&self.config, name).map(certificates::read) {
-                None => {}
-                Some(Ok(certificates)) => {
-                    process.certificates.replace(Some(Rc::new(certificates)));
-                    renewed.push(name.clone());
-                }
-                Some(Err(cause)) => error!("{name} goes on with its old certificates: {cause}"),
-            }
-        }
-        renewed
-    }
-
-    /// Changes what is known of the feed of an ingest.
-    pub fn note_feed<T>(&self, name: &ProcessName, change: impl FnOnce(&mut FeedState) -> T) -> T {
-        change(&mut self.process(name).feed_state.borrow_mut())
-    }
-
     /// The statistics pages of all processes, to read.
     pub fn pages(&self) -> std::io::Result<Vec<OwnedFd>> {
         let children = self.processes.iter().map(|process| &process.page);
@@ -608,254 +379,5 @@ impl Node {
         self.stats
             .set_ready(!self.draining.get() && states().all(|state| state.ready));
         self.stats.heartbeat(clock::monotonic_ns());
-    }
-
-    /// Puts the rings of a child that ended in order for its successor: positions that cannot be cost the ring, since
-    /// no successor could resume at them; where it wrote, the generation moves on; both bells ring, because it may have
-    /// died between a commit and its bell. Returns the rings that had to be replaced, which the other side does not
-    /// know yet, and the end that it had of them.
-    pub fn reap(&self, name: &ProcessName) -> Vec<(u32, End)> {
-        let mut replaced = Vec::new();
-        for ring in &self.rings {
-            let Some(end) = ring.plan.end_of(name) else {
-                continue;
-            };
-            ring.unpark(end);
-            if let Err(violation) = ring.succeed(end) {
-                error!(
-                    "ring {} of {name} cannot go on: {violation}",
-                    ring.plan.name()
-                );
-                let mut until = ring.killed();
-                until.retain(|&left| left != end);
-                if self.replace(ring, until) {
-                    replaced.push((ring.plan.number, end));
-                }
-            }
-            ring.owner.borrow().ring_bells();
-        }
-        replaced
-    }
-
-    /// A fresh ring in the place of one whose producer cannot be trusted, and whose ends are being killed. What was in
-    /// it was never answered: devices send again.
-    pub fn replace_ring(&self, number: u32) {
-        if let Some(ring) = self.rings.get(number as usize) {
-            self.replace(ring, ring.killed());
-        }
-    }
-
-    /// The old ring's owner is kept until these ends are reaped: to close a bell waits for whoever holds it up inside the
-    /// kernel, and somebody who runs can do so at will. Whether there is a fresh ring.
-    fn replace(&self, ring: &Ring, until: Vec<End>) -> bool {
-        let fresh = self
-            .state_dir
-            .borrow_mut()
-            .next_birth()
-            .map_err(NodeError::from)
-            .and_then(|birth| {
-                let owner = RingOwner::create(ring.plan.geometry, ring.plan.number, birth)?;
-                Ok((birth, owner))
-            });
-        match fresh {
-            Ok((birth, owner)) => {
-                ring.birth.set(birth);
-                self.stats.add(SupervisorMetric::RingsReplaced, 1);
-                let old = ring.owner.replace(owner);
-                // One a ring: an older one that still waits goes now.
-                let parked = (!until.is_empty()).then_some(Parked { _owner: old, until });
-                ring.parked.replace(parked);
-                true
-            }
-            Err(error) => {
-                error!("cannot replace ring {}: {error}", ring.plan.name());
-                false
-            }
-        }
-    }
-
-    /// Says on behalf of processes that are gone for good that no more will come from them.
-    pub fn close_rings_of(&self, roles: &[Role]) {
-        for ring in self
-            .rings
-            .iter()
-            .filter(|ring| roles.contains(&ring.plan.producer.role))
-        {
-            ring.owner.borrow().close();
-        }
-    }
-
-    /// What a ring carries, who writes it and who reads it.
-    pub fn ring(&self, number: u32) -> Option<&RingPlan> {
-        self.rings.get(number as usize).map(|ring| &ring.plan)
-    }
-
-    /// Whether this process reads that ring.
-    pub fn is_consumer(&self, name: &ProcessName, number: u32) -> bool {
-        let ring = self.rings.get(number as usize);
-        ring.is_some_and(|ring| ring.plan.consumer == *name)
-    }
-
-    /// How the node is doing.
-    pub fn report(&self) -> Report {
-        let processes: Vec<ProcessReport> = self.processes.iter().map(process_report).collect();
-        let rings = self.rings.iter().map(|ring| {
-            let position = ring.owner.borrow().snapshot();
-            RingReport {
-                ring: ring.plan.number,
-                name: ring.plan.name().to_string(),
-                tail: position.tail,
-                waiting: position.used(),
-                slots: ring.plan.geometry.slots,
-            }
-        });
-        let programs = self.processes.iter();
-        let programs = programs.filter_map(|process| process.program.borrow().clone());
-        let feeds = self.fed().map(|(name, sensor)| {
-            let state = self.process(name).feed_state.borrow();
-            state.report(&name.instance, sensor.input.name())
-        });
-        let state = match (self.draining.get(), self.ready_after.get()) {
-            (true, _) => "draining",
-            (_, None) => "starting",
-            _ if processes.iter().all(|process| process.state == "ready") => "ready",
-            _ => "degraded",
-        };
-        Report {
-            state: state.into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            uptime_s: self.began.elapsed().as_secs_f64(),
-            start_to_ready_ms: self.ready_after.get().map(|time| time.as_secs_f64() * 1e3),
-            listeners: self.listeners.clone(),
-            feeds: feeds.collect(),
-            rings: rings.collect(),
-            programs: programs.collect(),
-            captures: self.captures.borrow().report(),
-            processes,
-        }
-    }
-}
-
-/// Checks that every sensor can have as many connections as it may; nothing is started otherwise.
-fn enough_descriptors(config: &Config) -> Result<(), NodeError> {
-    let (_, limit) =
-        getrlimit(Resource::RLIMIT_NOFILE).map_err(|cause| NodeError::Memory(cause.into()))?;
-    for sensor in &config.sensors {
-        let connections = sensor.input.connections_max();
-        let needed = u64::from(connections) + DESCRIPTORS_RESERVED;
-        if needed > limit {
-            return Err(NodeError::Descriptors {
-                sensor: sensor.name.clone(),
-                connections,
-                needed,
-                limit,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Where an ingest's list of devices is, if it has one.
-fn devices_path<'a>(config: &'a Config, name: &ProcessName) -> Option<&'a str> {
-    let is_ingest = name.role == Role::Ingest;
-    is_ingest
-        .then(|| sensor(config, name).admit.devices.as_deref())
-        .flatten()
-}
-
-/// The sensor that an ingest is for.
-fn sensor<'a>(config: &'a Config, name: &ProcessName) -> &'a SensorSettings {
-    let mut sensors = config.sensors.iter();
-    let found = sensors.find(|sensor| sensor.name == name.instance);
-    found.expect("an ingest is made from a sensor")
-}
-
-/// The TLS of an ingest, if it has any.
-fn tls<'a>(config: &'a Config, name: &ProcessName) -> Option<&'a Tls> {
-    if name.role != Role::Ingest {
-        return None;
-    }
-    match &sensor(config, name).input {
-        Input::Tcp(listening) | Input::Http(listening) => listening.tls.as_ref(),
-        _ => None,
-    }
-}
-
-/// What an ingest is told of its sensor: not the environment of a program, where secrets may be.
-fn told(sensor: &SensorSettings) -> SensorSettings {
-    let mut told = sensor.clone();
-    if let Input::Exec(program) = &mut told.input {
-        program.environment.clear();
-    }
-    told
-}
-
-/// What a role takes in from outside.
-fn open_input(
-    config: &Config,
-    name: &ProcessName,
-    listeners: &mut BTreeMap<String, String>,
-) -> Result<Option<OwnedFd>, NodeError> {
-    let (key, opened) = match name.role {
-        Role::Ingest => {
-            let key = format!("sensor:{}", name.instance);
-            let opened = match &sensor(config, name).input {
-                Input::Tcp(listening) | Input::Http(listening) => {
-                    listener::tcp(&listening.listen, &key)
-                }
-                Input::Serial { .. } | Input::Gpsd { .. } | Input::Exec(_) | Input::Fifo { .. } => {
-                    return Ok(None);
-                }
-                Input::Udp { listen, .. } => listener::udp(listen, &key),
-                Input::File { path, .. } => {
-                    let who = format!("sensor {}", name.instance);
-                    return Ok(Some(listener::file(path, &who)?));
-                }
-            };
-            (key, opened)
-        }
-        Role::Dispatcher => {
-            let key = "dispatcher".to_string();
-            let opened = listener::tcp(&config.dispatcher.listen, &key);
-            (key, opened)
-        }
-        Role::Observer => {
-            let key = "observer".to_string();
-            let opened = listener::tcp(&config.observer.listen, &key);
-            (key, opened)
-        }
-        Role::Classifier | Role::Uplink => return Ok(None),
-    };
-    let (fd, real) = opened?;
-    listeners.insert(key, real.to_string());
-    Ok(Some(fd))
-}
-
-fn process_report(process: &Process) -> ProcessReport {
-    let state = process.state.borrow();
-    let doing = match (state.ended, state.ready, state.pid) {
-        (true, _, _) => "ended",
-        (_, true, _) => "ready",
-        (_, _, Some(_)) => "starting",
-        _ => "waiting",
-    };
-    ProcessReport {
-        role: process.name.role.name().into(),
-        instance: process.name.instance.clone(),
-        pid: state.pid,
-        state: doing.into(),
-        restarts: state.restarts,
-        looping: state.looping,
-        last_exit: state.last_exit.clone(),
-        notices: process
-            .notices
-            .borrow()
-            .iter()
-            .map(NoticeReport::of)
-            .collect(),
-        figures: stats::read(process.page.as_fd())
-            .map(|page| figures(&page))
-            .unwrap_or_default(),
     }
 }

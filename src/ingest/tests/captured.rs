@@ -97,7 +97,8 @@ fn frames_of_trackers_come_again_as_they_were() {
     let mut frames = Vec::new();
     for serial in 0..30_u16 {
         let device = &mut devices[usize::from(serial % 3)];
-        let wire = message(
+        let wire = message_of(
+            0x5670 + serial % 3,
             0x0200,
             serial,
             &location(u32::from(serial % 2), (serial % 60) as u8),

@@ -1,0 +1,128 @@
+//! What is read again while a node runs: lists of devices and certificates. What is no good changes nothing.
+
+use std::rc::Rc;
+
+use tracing::{error, info, warn};
+
+use super::Node;
+use super::inputs::sensor;
+use crate::config::{Config, Input, Tls};
+use crate::role::{Certificates, Devices, Role};
+use crate::supervisor::certificates;
+use crate::supervisor::plan::ProcessName;
+use crate::sys::log::foreign;
+
+/// A list of devices that was to be read again.
+#[derive(Debug)]
+pub struct ReadList {
+    /// Whose.
+    pub name: ProcessName,
+    /// From where.
+    pub path: String,
+    /// Its number, which its ingest will judge; or why it could not be read.
+    pub outcome: Result<u64, String>,
+}
+
+impl Node {
+    /// Reads the list of devices of every sensor that has one.
+    pub fn read_device_lists(&self) -> Vec<ReadList> {
+        let lists = self.processes.iter().filter_map(|process| {
+            let path = devices_path(&self.config, &process.name)?;
+            let who = format!("sensor {}", process.name.instance);
+            let outcome = process.devices.borrow_mut().read(path, &who);
+            let outcome = outcome.map_err(|cause| {
+                error!("{cause}; the list before stays");
+                cause.to_string()
+            });
+            Some(ReadList {
+                name: process.name.clone(),
+                path: path.to_owned(),
+                outcome,
+            })
+        });
+        lists.collect()
+    }
+
+    /// The lists of devices for an ingest that starts.
+    pub fn device_lists(&self, name: &ProcessName) -> std::io::Result<Vec<Devices>> {
+        self.process(name).devices.borrow().all()
+    }
+
+    /// The list of devices for an ingest that runs, if there is a new one.
+    pub fn fresh_device_list(&self, name: &ProcessName) -> std::io::Result<Option<Devices>> {
+        self.process(name).devices.borrow().fresh()
+    }
+
+    /// An ingest says what became of a list: how many devices are on it, or what is wrong with it.
+    pub fn judge_device_list(&self, name: &ProcessName, number: u64, outcome: Result<u32, String>) {
+        let path = devices_path(&self.config, name).unwrap_or_default();
+        let outcome = outcome.map_err(|wrong| foreign(&wrong));
+        let said = outcome.clone();
+        if self
+            .process(name)
+            .devices
+            .borrow_mut()
+            .judged(number, outcome)
+        {
+            match said {
+                Ok(count) => info!("{name}: {count} devices are on the list {path}"),
+                Err(wrong) => {
+                    error!("{name}: the list {path} is wrong: {wrong}; the list before stays")
+                }
+            }
+        } else {
+            warn!("{name} judged a list of devices that it was not handed");
+        }
+    }
+
+    /// What became of a list of devices, once its ingest has said so.
+    pub fn device_list_outcome(
+        &self,
+        name: &ProcessName,
+        number: u64,
+    ) -> Option<Result<u32, String>> {
+        self.process(name).devices.borrow().outcome(number)
+    }
+
+    /// What the TLS of an ingest is made of, to hand over.
+    pub fn certificates(&self, name: &ProcessName) -> Option<Rc<Certificates>> {
+        self.process(name).certificates.borrow().clone()
+    }
+
+    /// Reads the certificates of all sensors anew; returns whose are to be handed over. Those that are no good change
+    /// nothing.
+    pub fn renew_certificates(&self) -> Vec<ProcessName> {
+        let mut renewed = Vec::new();
+        for process in &self.processes {
+            let name = &process.name;
+            match tls(&self.config, name).map(certificates::read) {
+                None => {}
+                Some(Ok(certificates)) => {
+                    process.certificates.replace(Some(Rc::new(certificates)));
+                    renewed.push(name.clone());
+                }
+                Some(Err(cause)) => error!("{name} goes on with its old certificates: {cause}"),
+            }
+        }
+        renewed
+    }
+}
+
+/// Where an ingest's list of devices is, if it has one.
+pub fn devices_path<'a>(config: &'a Config, name: &ProcessName) -> Option<&'a str> {
+    let is_ingest = name.role == Role::Ingest;
+    is_ingest
+        .then(|| sensor(config, name).admit.devices.as_deref())
+        .flatten()
+}
+
+/// The TLS of an ingest, if it has any.
+pub fn tls<'a>(config: &'a Config, name: &ProcessName) -> Option<&'a Tls> {
+    if name.role != Role::Ingest {
+        return None;
+    }
+    match &sensor(config, name).input {
+        Input::Tcp(listening) | Input::Http(listening) => listening.tls.as_ref(),
+        _ => None,
+    }
+}
