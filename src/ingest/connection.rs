@@ -259,7 +259,7 @@ impl Connection {
     /// read on, the rest is not waited for.
     pub fn keep(&mut self, left: &[u8], at: ReadAt, reads_on: bool) {
         self.session.keep(left, at);
-        if !left.is_empty() && reads_on && self.readable() && self.session.is_within_message() {
+        if reads_on && self.readable() && self.session.is_within_message() {
             self.part_since_ms
                 .get_or_insert(at.monotonic_ns / 1_000_000);
         } else {

@@ -28,7 +28,7 @@ use crate::sys::clock;
 /// Longest sleep: the heart beats and the backstop of the ring's bell.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// Messages after which control and heartbeat are looked at although there is more to do.
+/// Messages, or looks at the file, after which control and heartbeat are looked at although there is more to do.
 const MESSAGES_IN_A_ROW_MAX: u32 = 1_000;
 
 /// An ingest of the input `file`.
@@ -61,6 +61,16 @@ struct Found {
     received_ms: Option<i64>,
     /// Where a successor has to begin to find it again.
     offset: u64,
+}
+
+/// What one look at what comes next in the file gave.
+enum Look {
+    /// A message that reports something.
+    Found(Found),
+    /// Nothing that is to be published. There may be gigabytes of that, so whoever looks has to see to other things, too.
+    Nothing,
+    /// The file is at its end.
+    End,
 }
 
 /// The next message that has reports.
@@ -173,18 +183,19 @@ impl Replay {
         }
     }
 
-    /// Reads up to the next message that reports something.
+    /// Looks at what comes next.
     fn find_next(&mut self, now_ns: u64) -> Result<(), IngestError> {
-        let found = match &mut self.source {
+        let look = match &mut self.source {
             Source::Log(log) => log.next(now_ns, &self.tally)?,
             Source::Captured(captured) => captured.next(&self.tally)?,
         };
-        match found {
-            Some(found) => {
+        match look {
+            Look::Found(found) => {
                 let at_ns = self.pace.due_ns(now_ns, found.time_ms);
                 self.next = Some(Due { at_ns, found });
             }
-            None => self.ended = true,
+            Look::Nothing => {}
+            Look::End => self.ended = true,
         }
         Ok(())
     }

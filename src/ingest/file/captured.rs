@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-use super::Found;
+use super::{Found, Look};
 use crate::capture::{Account, Header, Item, Playback, Played, Reader, Remark, What};
 use crate::ingest::tally::Tally;
 use crate::protocol::Protocol;
@@ -67,15 +67,19 @@ impl Captured {
         self.begin_ms
     }
 
-    /// The next message that reports something; `None` once there is none.
+    /// The next message that reports something, if the next item of the file has one.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn next(&mut self, tally: &Tally) -> io::Result<Option<Found>> {
-        while self.found.is_empty() && !self.ended {
+    pub fn next(&mut self, tally: &Tally) -> io::Result<Look> {
+        if self.found.is_empty() && !self.ended {
             self.take(Some(tally))?;
         }
-        Ok(self.found.pop_front())
+        Ok(match self.found.pop_front() {
+            Some(found) => Look::Found(found),
+            None if self.ended => Look::End,
+            None => Look::Nothing,
+        })
     }
 
     /// Takes the next item of the file.

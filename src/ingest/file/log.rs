@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::Found;
+use super::{Found, Look};
 use crate::ingest::session::{Next, ReadAt, Session};
 use crate::ingest::tally::Tally;
 use crate::protocol::Reject;
@@ -21,7 +21,6 @@ pub struct Log {
     buffer: Vec<u8>,
     taken: usize,
     offset: u64,
-    ended: bool,
 }
 
 impl Log {
@@ -33,60 +32,53 @@ impl Log {
             buffer: Vec::new(),
             taken: 0,
             offset,
-            ended: false,
         }
     }
 
-    /// The next message that reports something; `None` once there is none.
+    /// The next message, if it reports something.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn next(&mut self, now_ns: u64, tally: &Tally) -> io::Result<Option<Found>> {
+    pub fn next(&mut self, now_ns: u64, tally: &Tally) -> io::Result<Look> {
         let at = ReadAt {
             monotonic_ns: now_ns,
             wall_ms: clock::wall_ms(),
         };
-        loop {
-            let offset = self.offset + self.taken as u64;
-            let message = match self.session.next(&self.buffer[self.taken..], at) {
-                Next::Incomplete if self.read(tally)? => continue,
-                Next::Incomplete => {
-                    let message = self.session.flush();
-                    self.ended = message.is_none();
-                    if self.ended {
-                        self.session.keep(&self.buffer[self.taken..], at);
-                        if self.session.is_within_message() {
-                            tally.refused(Reject::Incomplete);
-                        }
+        let offset = self.offset + self.taken as u64;
+        let message = match self.session.next(&self.buffer[self.taken..], at) {
+            Next::Incomplete if self.read(tally)? => return Ok(Look::Nothing),
+            Next::Incomplete => match self.session.flush() {
+                Some(message) => message,
+                None => {
+                    self.session.keep(&self.buffer[self.taken..], at);
+                    if self.session.is_within_message() {
+                        tally.refused(Reject::Incomplete);
                     }
-                    message
+                    return Ok(Look::End);
                 }
-                Next::Refused { consumed, reason } => {
-                    self.taken += consumed;
-                    tally.refused(reason);
-                    continue;
-                }
-                Next::Message { consumed, message } => {
-                    self.taken += consumed;
-                    tally.message(message.refused);
-                    Some(message)
-                }
-            };
-            match message {
-                Some(message) if !message.reports.is_empty() => {
-                    let time_ms = message.reports.iter().find_map(|report| report.fix.time());
-                    return Ok(Some(Found {
-                        message,
-                        time_ms,
-                        received_ms: None,
-                        // The message that completed it may be the start of what comes next, so it is read again.
-                        offset,
-                    }));
-                }
-                _ if self.ended => return Ok(None),
-                _ => {}
+            },
+            Next::Refused { consumed, reason } => {
+                self.taken += consumed;
+                tally.refused(reason);
+                return Ok(Look::Nothing);
             }
+            Next::Message { consumed, message } => {
+                self.taken += consumed;
+                tally.message(message.refused);
+                message
+            }
+        };
+        if message.reports.is_empty() {
+            return Ok(Look::Nothing);
         }
+        let time_ms = message.reports.iter().find_map(|report| report.fix.time());
+        Ok(Look::Found(Found {
+            message,
+            time_ms,
+            received_ms: None,
+            // The message that completed it may be the start of what comes next, so it is read again.
+            offset,
+        }))
     }
 
     /// Reads on in the file; `false` at its end.

@@ -413,6 +413,87 @@ fn connections_of_which_nothing_comes_give_way_and_those_of_known_devices_do_not
     running.drain();
 }
 
+/// A sensor of JSON by HTTP that has room for four connections.
+fn by_http(admit: Admission) -> SensorSettings {
+    let Input::Tcp(listening) = limited(4, Admission::default()).input else {
+        unreachable!("it listens");
+    };
+    SensorSettings {
+        input: Input::Http(listening),
+        protocol: Protocol::Json,
+        admit,
+        ..settings()
+    }
+}
+
+/// The status of the next response, which has no body.
+fn told(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head[9..12]).into_owned()
+}
+
+/// Such a client was held against nothing but the time for which connections may be idle, with its head in memory.
+#[test]
+fn who_asks_to_go_on_with_a_body_and_does_not_is_slow() {
+    let site = Site::listening(ROOM);
+    let running = site.start(by_http(Admission {
+        message_ms: 1_000,
+        ..Admission::default()
+    }));
+    let mut client = site.connect();
+    let head = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    assert_eq!(told(&mut client), "100");
+    assert_closed(&mut client);
+    assert_eq!(site.counted(IngestMetric::ClosedSlow, 1), 1);
+    running.drain();
+}
+
+/// Anybody can ask a web server for something: four such clients kept all others out.
+#[test]
+fn clients_of_which_no_message_comes_give_way_whatever_they_were_told() {
+    let site = Site::listening(ROOM);
+    let running = site.start(by_http(Admission::default()));
+    let mut nosy: Vec<TcpStream> = (0..4).map(|_| site.connect()).collect();
+    for client in &mut nosy {
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(told(client), "404");
+    }
+    assert_eq!(site.counted(IngestMetric::ConnectionsUnproven, 4), 4);
+    let mut late = site.connect();
+    let body = "{\"device\":\"a\",\"attributes\":{\"model\":\"m\"}}";
+    let length = body.len();
+    let request = format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{body}");
+    late.write_all(request.as_bytes()).unwrap();
+    assert_eq!(told(&mut late), "204");
+    assert_eq!(site.counted(IngestMetric::ClosedGaveWay, 1), 1);
+    running.drain();
+}
+
+/// It was closed in the middle, so that the answer was lost with it, and all who came from there had to wait.
+#[test]
+fn a_body_that_is_too_long_is_passed_over_and_is_no_rubbish() {
+    let site = Site::listening(ROOM);
+    let running = site.start(by_http(Admission::default()));
+    let mut client = site.connect();
+    let length = 1024 * 1024;
+    let head = format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+    client.write_all(head.as_bytes()).unwrap();
+    for _ in 0..length / 1024 {
+        client.write_all(&[b' '; 1024]).unwrap();
+    }
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(told(&mut client), "413");
+    assert_eq!(told(&mut client), "404");
+    assert_eq!(site.counted(IngestMetric::ClosedErrors, 0), 0);
+    running.drain();
+}
+
 fn over_udp(admit: Admission) -> (Site, SocketAddr, SensorSettings) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
