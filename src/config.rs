@@ -7,6 +7,7 @@ pub mod certificates;
 mod check;
 mod devices;
 mod document;
+pub mod operator_file;
 mod port;
 mod program;
 mod sensor;

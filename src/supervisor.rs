@@ -15,6 +15,7 @@ mod reopen;
 pub mod report;
 pub mod request;
 mod restart;
+mod sealed;
 mod shutdown;
 mod state_dir;
 

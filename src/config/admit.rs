@@ -11,6 +11,7 @@ use super::ConfigError;
 use super::check::{Source, in_range, plain};
 use super::devices::{DeviceList, LIST_BYTES_MAX};
 use super::document::{AdmitSection, InputKind, SensorSection};
+use super::operator_file;
 use super::settings::Admission;
 use super::unit::Millis;
 
@@ -112,7 +113,7 @@ fn has_meaning(source: &Source, input: InputKind, s: &AdmitSection) -> Result<()
 fn device_list(source: &Source, path: &Spanned<String>) -> Result<String, ConfigError> {
     let resolved = source.existing_file(path)?;
     let mut text = Vec::new();
-    let file = std::fs::File::open(&resolved);
+    let file = operator_file::open(&resolved);
     let read = file.and_then(|file| file.take(LIST_BYTES_MAX as u64 + 1).read_to_end(&mut text));
     if let Err(cause) = read {
         let reason = format!("cannot read file {:?}: {}", path.get_ref(), plain(&cause));

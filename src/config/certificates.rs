@@ -3,10 +3,8 @@
 //! Read and judged as a whole before any of them is used: by `ringway check`, by the supervisor whenever it reads them
 //! anew, and once more by the ingest that is handed them.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::ring;
@@ -16,6 +14,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::check::plain;
+use super::operator_file;
 use super::settings::{ClientCertificates, Tls};
 use super::x509::Facts;
 
@@ -164,7 +163,7 @@ impl Certificates {
 /// The contents of a file, and its mode.
 fn read(path: &str) -> Result<(Vec<u8>, u32), CertificateError> {
     let read = || {
-        let file = File::open(Path::new(path))?;
+        let file = operator_file::open(path)?;
         let mode = file.metadata()?.permissions().mode();
         let mut bytes = Vec::new();
         file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;

@@ -3,17 +3,13 @@
 //!
 //! An ingest that is started again gets what was judged, whatever the files hold by then.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-
+use super::sealed;
 use crate::config::Tls;
 use crate::config::certificates::{CertificateError, Certificates};
 use crate::role;
-use crate::sys::region;
 
 /// Why a sensor has no certificates.
 #[derive(Debug, thiserror::Error)]
@@ -41,15 +37,6 @@ pub fn read(tls: &Tls) -> Result<role::Certificates, ReadError> {
     })
 }
 
-/// A file in memory with these bytes, for ever.
 fn keep(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = File::from(memfd_create("ringway-certificates", flags)?);
-    file.write_all(bytes)?;
-    let seals = SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_WRITE
-        | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    region::read_only(file.as_fd())
+    sealed::copy("ringway-certificates", bytes)
 }

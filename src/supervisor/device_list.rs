@@ -2,16 +2,12 @@
 //! again. What a list says is read by the ingest alone, which tells whether it is right; until then the one before
 //! counts.
 
-use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-
-use nix::fcntl::OFlag;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::listener::OpenError;
-use crate::config::LIST_BYTES_MAX;
+use super::sealed;
+use crate::config::{LIST_BYTES_MAX, operator_file};
 use crate::role::Devices;
 
 /// The lists of one sensor.
@@ -85,25 +81,15 @@ impl DeviceLists {
 
 /// A copy of a file in memory, of its first bytes if there are more than a list may have.
 fn copy(path: &str) -> io::Result<OwnedFd> {
-    // Never waits for whoever would write to a pipe of that name.
-    let flags = OFlag::O_NONBLOCK.bits();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a file",
-        ));
-    }
-    let mut copy = std::fs::File::from(memfd_create("ringway-devices", MFdFlags::MFD_CLOEXEC)?);
-    io::copy(&mut file.take(LIST_BYTES_MAX as u64 + 1), &mut copy)?;
-    Ok(copy.into())
+    let file = operator_file::open(path)?;
+    sealed::copy("ringway-devices", file.take(LIST_BYTES_MAX as u64 + 1))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     #[test]
@@ -130,5 +116,22 @@ mod tests {
         assert_eq!(lists.outcome(2), Some(Err("line 1".into())));
         assert_eq!(numbers(&lists), [1]);
         assert!(lists.fresh().unwrap().is_none());
+    }
+
+    /// An ingest that was taken over could write its list, and so say for all its successors who is known, and fill the
+    /// machine's memory with it.
+    #[test]
+    fn who_is_handed_a_list_can_neither_change_it_nor_make_it_larger() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "1\n").unwrap();
+        let mut lists = DeviceLists::default();
+        lists.read(file.path().to_str().unwrap(), "t").unwrap();
+        let mut handed = std::fs::File::from(lists.fresh().unwrap().unwrap().list);
+        assert!(handed.write_all(b"2\n").is_err());
+        assert!(handed.set_len(1 << 30).is_err());
+        let by_number = format!("/proc/self/fd/{}", handed.as_raw_fd());
+        let anew = std::fs::OpenOptions::new().write(true).open(by_number);
+        let written = anew.and_then(|mut anew| anew.write_all(b"2\n"));
+        assert!(written.is_err());
     }
 }

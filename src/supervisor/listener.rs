@@ -1,6 +1,5 @@
 //! Sockets and files that the supervisor opens for its children and keeps: a restart of a child refuses nobody.
 
-use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,7 +11,7 @@ use nix::sys::socket::{
     sockopt,
 };
 
-use crate::config::Address;
+use crate::config::{Address, operator_file};
 
 /// Connections that the kernel holds while nobody accepts: a fleet that comes back at once after a cut.
 const BACKLOG: i32 = 4_096;
@@ -133,7 +132,7 @@ fn advice(cause: &io::Error) -> &'static str {
 
 /// A file to read.
 pub fn file(path: &str, who: &str) -> Result<OwnedFd, OpenError> {
-    File::open(path)
+    operator_file::open(path)
         .map(OwnedFd::from)
         .map_err(|cause| OpenError::File {
             path: path.into(),

@@ -13,6 +13,9 @@ pub fn init() {
     let lines = tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(LevelFilter::INFO))
         .with_writer(std::io::stderr)
+        // It would say so on standard error, which is what failed, and panic when that fails, too: a full disk behind the
+        // log ended the node.
+        .log_internal_errors(false)
         .with_target(true);
     let json = std::env::var("RINGWAY_LOG_FORMAT").is_ok_and(|format| format == "json");
     // Only the first call in a process can succeed; tests call it often.

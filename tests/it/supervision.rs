@@ -250,3 +250,16 @@ fn positions_go_on_without_a_journal() {
     terminal.await_answer(serial);
     assert_ne!(node.process("uplink").unwrap().state, "ready");
 }
+
+/// The log was redirected to a file whose disk filled up. The next line ended whoever wrote it.
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let mut node = Node::prepare(QUIET);
+    let mut full = Command::new("sh");
+    let ringway = env!("CARGO_BIN_EXE_ringway");
+    full.args(["-c", "exec \"$0\" \"$@\" 2>/dev/full", ringway]);
+    node.launch_by(full);
+    node.ready();
+    node.signal_supervisor(Signal::SIGUSR1);
+    assert_eq!(node.terminate().code(), Some(0));
+}

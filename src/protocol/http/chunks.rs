@@ -24,10 +24,12 @@ pub(super) fn walk<'a>(coded: &'a [u8], mut each: impl FnMut(&'a [u8])) -> End {
         if coded.get(at).is_some_and(|byte| !byte.is_ascii_hexdigit()) {
             return End::Never;
         }
-        let (line, size) = match parse_chunk_size(&coded[at..]) {
+        // `httparse` reads on behind a line end without CR, where others may see a chunk.
+        let line_end = memchr::memchr(b'\n', &coded[at..]).map(|len| at + len + 1);
+        let (line, size) = match parse_chunk_size(&coded[at..line_end.unwrap_or(coded.len())]) {
             Ok(Status::Complete((line, size))) => (line, size),
-            Ok(Status::Partial) => return End::Missing,
-            Err(_) => return End::Never,
+            Ok(Status::Partial) if line_end.is_none() => return End::Missing,
+            Ok(Status::Partial) | Err(_) => return End::Never,
         };
         at += line;
         if size == 0 {
@@ -56,7 +58,7 @@ fn trailer(bytes: &[u8]) -> Option<usize> {
         let len = memchr::memchr(b'\n', &bytes[at..])?;
         let line = &bytes[at..at + len];
         at += len + 1;
-        if line.trim_ascii().is_empty() {
+        if matches!(line, b"" | b"\r") {
             return Some(at);
         }
     }
@@ -93,6 +95,7 @@ mod tests {
             b"4\r\nWikipedia",
             b"11111111111111111\r\n",
             b"\r\n",
+            b"4;x\nWiki\r\n0\r\n\r\n",
         ] {
             assert_eq!(joined(coded).1, End::Never, "{coded:?}");
         }

@@ -68,8 +68,10 @@ pub(in crate::protocol) struct Head<'a> {
 pub(super) enum Begin<'a> {
     /// A request, of which the head is here.
     Request(Head<'a>),
-    /// So many bytes of none.
-    Noise(usize, Reject),
+    /// A request whose head cannot be read.
+    Broken(Reject),
+    /// None.
+    Noise,
     /// More bytes are needed.
     Wait,
 }
@@ -80,21 +82,15 @@ pub(super) fn begin(bytes: &[u8]) -> Begin<'_> {
         return Begin::Wait;
     }
     let Some(method) = method(bytes) else {
-        return noise(bytes, Reject::Rubbish);
+        return Begin::Noise;
     };
     let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
     match method.map_or(Ok(None), |method| head(method, window)) {
         Ok(Some(head)) => Begin::Request(head),
-        Ok(None) if window.len() == HEAD_BYTES_MAX => noise(window, Reject::TooLong),
+        Ok(None) if window.len() == HEAD_BYTES_MAX => Begin::Broken(Reject::TooLong),
         Ok(None) => Begin::Wait,
-        Err(reject) => noise(window, reject),
+        Err(reject) => Begin::Broken(reject),
     }
-}
-
-/// Bytes up to where the next request may begin, at least one.
-fn noise(bytes: &[u8], reason: Reject) -> Begin<'_> {
-    let next = (1..bytes.len()).find(|&at| method(&bytes[at..]).is_some());
-    Begin::Noise(next.unwrap_or(bytes.len()), reason)
 }
 
 /// The method that a request begins with; the inner value is `None` while that takes more bytes. `None` if there is no
@@ -175,6 +171,10 @@ fn head(method: Method, bytes: &[u8]) -> Result<Option<Head<'_>>, Reject> {
 /// Target, and whether it is HTTP/1.0.
 fn first_line(line: &[u8]) -> Option<(&[u8], bool)> {
     let line = line.trim_ascii_end();
+    // Somebody else may take it for the end of the line.
+    if line.contains(&b'\r') {
+        return None;
+    }
     let target_start = line.iter().position(|&byte| byte == b' ')?;
     let target_end = line.iter().rposition(|&byte| byte == b' ')?;
     let target = line.get(target_start..target_end)?.trim_ascii();
@@ -196,6 +196,21 @@ fn length_of(value: &[u8]) -> Body {
 }
 
 impl<'a> Head<'a> {
+    /// In the place of one that cannot be read.
+    pub(super) fn unread() -> Head<'a> {
+        Head {
+            method: Method::Other,
+            target: b"",
+            len: 0,
+            body: Body::Unclear,
+            expects: false,
+            keeps: false,
+            is_old: false,
+            json: false,
+            packed: false,
+        }
+    }
+
     fn connection(&mut self, value: &[u8]) {
         for option in value.split(|&byte| byte == b',') {
             let option = option.trim_ascii();

@@ -1,7 +1,7 @@
 //! Requests, cut off the bytes of a connection one after the other.
 //!
-//! A body that is refused is passed over by its stated length. Where the end of a request cannot be known, nothing that
-//! follows is taken for one: what a proxy in front of us takes for a body must not be a request here.
+//! A body that is refused is passed over by its stated length. Where the end of a request cannot be known, be it that its
+//! head cannot be read, nothing that follows is taken for one: what a proxy in front of us takes for a body must not be a request here.
 
 use std::borrow::Cow;
 
@@ -93,7 +93,17 @@ impl Requests {
         let unread = &bytes[start..];
         let head = match request::begin(unread) {
             Begin::Request(head) => head,
-            Begin::Noise(len, reason) => return rubbish(start + len, reason),
+            Begin::Broken(_) => {
+                self.state = State::Lost;
+                return Split::Message {
+                    range: start..bytes.len(),
+                    consumed: bytes.len(),
+                };
+            }
+            Begin::Noise => {
+                self.state = State::Lost;
+                return rubbish(bytes.len(), Reject::Rubbish);
+            }
             // Empty lines without end would fill the buffer of who waits for more.
             Begin::Wait if full => return rubbish(start, Reject::Rubbish),
             Begin::Wait => return Split::Incomplete,
@@ -179,9 +189,16 @@ impl Requests {
 
     /// Reads what [`Requests::split`] cut last.
     pub(in crate::protocol) fn read<'a>(&'a self, message: &'a [u8]) -> Result<Cut<'a>, Reject> {
-        let Begin::Request(mut head) = request::begin(self.ahead.as_deref().unwrap_or(message))
-        else {
-            return Err(Reject::Rubbish);
+        let mut head = match request::begin(self.ahead.as_deref().unwrap_or(message)) {
+            Begin::Request(head) => head,
+            Begin::Broken(reject) => {
+                let status = match reject {
+                    Reject::TooLong => "431 Request Header Fields Too Large",
+                    _ => BAD.0,
+                };
+                return Ok(Cut::Refused(Head::unread(), status, reject));
+            }
+            Begin::Noise | Begin::Wait => return Err(Reject::Rubbish),
         };
         let coded = match self.ahead {
             Some(_) => message,

@@ -282,13 +282,29 @@ fn behind_a_request_whose_end_is_not_known_nothing_is_taken_for_one() {
         "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
         "Content-Length: 4\r\nContent-Length: 5\r\n",
         "Transfer-Encoding: xchunked\r\n",
+        // Heads that we cannot read and a proxy may.
+        "Content-Length : 4\r\n",
+        &"X: y\r\n".repeat(49),
+        &format!("X: {}\r\n", "y".repeat(8_192)),
     ] {
         let first = format!("POST / HTTP/1.1\r\n{fields}\r\n").into_bytes();
-        let results = read(Protocol::Json, &[first, post(PLACE.as_bytes())].concat());
-        let [Ok(refused), Err(Reject::Rubbish)] = &results[..] else {
-            panic!("{fields}: {results:?}");
-        };
-        assert!(refused.refused.is_some());
+        for second in [post(PLACE.as_bytes()), b"GET ".to_vec()] {
+            let mut session = session(Protocol::Json);
+            let results = testing::read(&mut session, &[&first, &second], NOW);
+            let Some((Ok(refused), behind)) = results.split_first() else {
+                panic!("{fields}: {results:?}");
+            };
+            let answer = String::from_utf8_lossy(&refused.answer_now);
+            assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+            assert!(refused.refused.is_some());
+            assert!(behind.iter().all(|read| *read == Err(Reject::Rubbish)));
+        }
+    }
+    for first in ["BREW / HTTP/1.1\r\nContent-Length: 4\r\n\r\n", "x\n"] {
+        let stream = [first.as_bytes(), &post(PLACE.as_bytes())].concat();
+        let cut = stream.chunks(7).collect::<Vec<_>>();
+        let results = testing::read(&mut session(Protocol::Json), &cut, NOW);
+        assert!(results.iter().all(|read| *read == Err(Reject::Rubbish)));
     }
 }
 
