@@ -31,14 +31,14 @@ pub struct Status {
 
 /// Asks and shows; the exit code is 69 when no node runs there.
 pub fn run(status: &Status) -> i32 {
-    let config = match Config::load(&status.path.config) {
-        Ok(config) => config,
+    let state_dir = match Config::state_dir(&status.path.config) {
+        Ok(dir) => dir,
         Err(error) => {
             eprintln!("ringway: {error}");
             return exit::CONFIG;
         }
     };
-    match ask(&config.state_dir) {
+    match ask(&state_dir) {
         Ok(report) if status.json => {
             println!(
                 "{}",
@@ -55,7 +55,7 @@ pub fn run(status: &Status) -> i32 {
             );
             exit::OK
         }
-        Err(cause) => unanswered(&config.state_dir, &cause),
+        Err(cause) => unanswered(&state_dir, &cause),
     }
 }
 
