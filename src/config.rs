@@ -87,21 +87,35 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with file, line and reason.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let mut sources = vec![read(path)?];
-        let mut drop_ins: Vec<PathBuf> = std::fs::read_dir(path.with_extension("d"))
-            .map(|entries| {
-                entries
-                    .filter_map(|entry| Some(entry.ok()?.path()))
-                    .collect()
-            })
-            .unwrap_or_default();
-        drop_ins.retain(|file| file.extension().is_some_and(|ending| ending == "toml"));
-        drop_ins.sort();
-        for file in drop_ins {
-            sources.push(read(&file)?);
-        }
-        check::check(&sources)
+        check::check(&sources(path)?)
     }
+
+    /// The state directory that `path` and its drop-ins name, whatever else is wrong with them: a node that runs can be
+    /// asked while its configuration is being changed.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is not of this form.
+    pub fn state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
+        check::state_dir(&sources(path)?)
+    }
+}
+
+/// The file and its drop-ins.
+fn sources(path: &Path) -> Result<Vec<Source>, ConfigError> {
+    let mut sources = vec![read(path)?];
+    let mut drop_ins: Vec<PathBuf> = std::fs::read_dir(path.with_extension("d"))
+        .map(|entries| {
+            entries
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .collect()
+        })
+        .unwrap_or_default();
+    drop_ins.retain(|file| file.extension().is_some_and(|ending| ending == "toml"));
+    drop_ins.sort();
+    for file in drop_ins {
+        sources.push(read(&file)?);
+    }
+    Ok(sources)
 }
 
 fn read(path: &Path) -> Result<Source, ConfigError> {
