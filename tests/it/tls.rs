@@ -14,6 +14,8 @@ use device_sim::schedule::Pace;
 use device_sim::tls::Trust;
 use device_sim::town;
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -355,6 +357,21 @@ fn certificates_change_while_devices_stay() {
         (now.pid.is_some() && now.pid != before && now.state == "ready").then_some(())
     });
     try_beat(&mut connect(&site.address(), &next), 5).unwrap();
+}
+
+/// HUP had the supervisor wait for whoever would write to the pipe, deaf to TERM and blind to children that died.
+#[test]
+fn a_pipe_in_the_place_of_a_certificate_holds_up_nobody() {
+    let site = Site::start("optional");
+    let chain = site.folder.path().join("chain.pem");
+    std::fs::remove_file(&chain).unwrap();
+    mkfifo(&chain, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    site.node.signal_supervisor(Signal::SIGHUP);
+    wait_for("the refusal", || {
+        site.node.log().contains("it is not a file").then_some(())
+    });
+    assert_eq!(site.node.process("ingest").unwrap().state, "ready");
+    try_beat(&mut connect(&site.address(), &site.server), 1).unwrap();
 }
 
 #[test]
