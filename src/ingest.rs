@@ -5,6 +5,7 @@ mod capture;
 mod connection;
 mod connections;
 mod datagrams;
+mod deadlines;
 mod fed;
 mod feed_log;
 mod file;

@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use nix::sys::epoll::EpollFlags;
 
 use super::admit::Bucket;
+use super::deadlines::Deadlines;
 use super::offence::{Source, Standing};
 use super::session::{ReadAt, Session};
 use super::silence::Mark;
@@ -93,21 +94,6 @@ pub enum Got {
     Broken,
     /// TLS with the device came to nothing.
     Failed(Failure),
-}
-
-/// How long a connection may take for what, milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
-    /// Without a whole message.
-    pub idle_ms: u64,
-    /// Before its first message.
-    pub first_message_ms: u64,
-    /// From the first byte of a message to its last.
-    pub message_ms: u64,
-    /// Whether connections are read now.
-    pub reads: bool,
-    /// Since when, monotonic: while we do not read, nobody is late.
-    pub read_since_ms: u64,
 }
 
 /// One device's connection.
@@ -318,32 +304,29 @@ impl Connection {
     /// Why it is to be closed because of the time that has passed, if it is.
     pub fn overdue(&self, now_ms: u64, deadlines: &Deadlines) -> Option<Closed> {
         let over = |since_ms: u64, length_ms: u64| now_ms >= since_ms.saturating_add(length_ms);
-        let read_over =
-            |since_ms: u64, length_ms| over(since_ms.max(deadlines.read_since_ms), length_ms);
         if self
             .blocked_ms
             .is_some_and(|since_ms| over(since_ms, UNREAD_ANSWER_MS_MAX))
         {
             return Some(Closed::Unread);
         }
-        // A device that waits for us is not idle.
+        // A device that waits for us is not late with anything.
         let delayed = matches!(self.standing, Standing::Delayed { .. });
-        if self.awaiting > 0 || delayed || self.rests_until_ms.is_some() {
+        let waits = self.awaiting > 0 || delayed || self.rests_until_ms.is_some();
+        if waits || !deadlines.are_running() {
             return None;
         }
+        let over = |since_ms, length_ms| over(deadlines.begin_ms(since_ms), length_ms);
         if self.is_handshaking() && over(self.heard_ms, tls::HANDSHAKE_MS_MAX) {
             return Some(Closed::Tls(Failure::Late));
         }
         if over(self.heard_ms, deadlines.idle_ms) {
             return Some(Closed::Idle);
         }
-        if !deadlines.reads {
-            return None;
-        }
-        if !self.spoke && read_over(self.heard_ms, deadlines.first_message_ms) {
+        if !self.spoke && over(self.heard_ms, deadlines.first_message_ms) {
             return Some(Closed::NoMessage);
         }
-        let slow = |since_ms| read_over(since_ms, deadlines.message_ms);
+        let slow = |since_ms| over(since_ms, deadlines.message_ms);
         self.part_since_ms.is_some_and(slow).then_some(Closed::Slow)
     }
 

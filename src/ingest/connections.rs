@@ -16,7 +16,8 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 pub use accepting::Accepted;
 
 use super::admit::{BUCKETS_MAX, Buckets, Sessions, Unproven};
-use super::connection::{Closed, Connection, Deadlines, Got};
+use super::connection::{Closed, Connection, Got};
+use super::deadlines::Deadlines;
 use super::offence::{Offenders, Standing};
 use super::session::ReadAt;
 use super::sources::Sources;
@@ -113,13 +114,11 @@ impl Connections {
             connections_max: listening
                 .connections_max
                 .min(accepting::descriptors_for_connections()?),
-            deadlines: Deadlines {
-                idle_ms: listening.idle_ms,
-                first_message_ms: admission.first_message_ms,
-                message_ms: admission.message_ms,
-                reads: true,
-                read_since_ms: 0,
-            },
+            deadlines: Deadlines::new(
+                listening.idle_ms,
+                admission.first_message_ms,
+                admission.message_ms,
+            ),
             dirty: Vec::new(),
             swept_ms: 0,
             offenders: Offenders::default(),
@@ -296,10 +295,7 @@ impl Connections {
     /// Who was silent, slow, or left answers unread for too long, to be closed; looks at all at most once a second.
     /// `reads`: connections are read now.
     pub fn overdue(&mut self, now_ms: u64, reads: bool) -> Vec<(Key, Closed)> {
-        if reads && !self.deadlines.reads {
-            self.deadlines.read_since_ms = now_ms;
-        }
-        self.deadlines.reads = reads;
+        self.deadlines.note(now_ms, reads);
         if now_ms < self.swept_ms + 1_000 {
             return Vec::new();
         }

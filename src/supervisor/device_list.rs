@@ -2,6 +2,7 @@
 //! again. What a list says is read by the ingest alone, which tells whether it is right; until then the one before
 //! counts.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
@@ -10,6 +11,20 @@ use super::sealed;
 use crate::config::{LIST_BYTES_MAX, operator_file};
 use crate::role::Devices;
 
+/// Lists that wait for their ingest's judgement; of more, the oldest is forgotten.
+const UNJUDGED_MAX: usize = 2;
+
+/// Whether a judgement was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It was.
+    Awaited,
+    /// No more: the list was judged before, or is forgotten. Who is told twice of a new list reads it twice.
+    Repeated,
+    /// There never was such a list.
+    Invented,
+}
+
 /// The lists of one sensor.
 #[derive(Debug, Default)]
 pub struct DeviceLists {
@@ -17,8 +32,8 @@ pub struct DeviceLists {
     number: u64,
     /// The last one that was right.
     right: Option<Devices>,
-    /// One that its ingest has not judged yet.
-    fresh: Option<Devices>,
+    /// Later ones, in the order in which they were read.
+    unjudged: VecDeque<Devices>,
     /// What became of the one that was judged last.
     judged: Option<(u64, Result<u32, String>)>,
 }
@@ -36,46 +51,51 @@ impl DeviceLists {
         })?;
         self.number += 1;
         let number = self.number;
-        self.fresh = Some(Devices { number, list });
+        if self.unjudged.len() == UNJUDGED_MAX {
+            self.unjudged.pop_front();
+        }
+        self.unjudged.push_back(Devices { number, list });
         Ok(number)
     }
 
-    /// An ingest says what became of a list; whether it is one that was to be judged.
-    pub fn judged(&mut self, number: u64, outcome: Result<u32, String>) -> bool {
-        let Some(devices) = self.fresh.take_if(|devices| devices.number == number) else {
-            return false;
+    /// An ingest says what became of a list. Those before it will not be judged any more.
+    pub fn judged(&mut self, number: u64, outcome: Result<u32, String>) -> Judgement {
+        if number > self.number {
+            return Judgement::Invented;
+        }
+        let place = self.unjudged.iter().position(|list| list.number == number);
+        let Some(devices) = place.and_then(|place| self.unjudged.drain(..=place).next_back())
+        else {
+            return Judgement::Repeated;
         };
         if outcome.is_ok() {
             self.right = Some(devices);
         }
         self.judged = Some((number, outcome));
-        true
+        Judgement::Awaited
     }
 
-    /// What became of a list, once its ingest has said so.
+    /// What became of a list, or of one that was read after it, once its ingest has said so.
     pub fn outcome(&self, number: u64) -> Option<Result<u32, String>> {
-        let (_, outcome) = self
-            .judged
-            .as_ref()
-            .filter(|(judged, _)| *judged == number)?;
-        Some(outcome.clone())
+        let (judged, outcome) = self.judged.as_ref()?;
+        (*judged >= number).then(|| outcome.clone())
     }
 
-    /// What an ingest that starts is handed: the last list that was right, and the one after it.
+    /// What an ingest that starts is handed: the last list that was right, and those after it.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn all(&self) -> io::Result<Vec<Devices>> {
-        let all = self.right.iter().chain(&self.fresh);
+        let all = self.right.iter().chain(&self.unjudged);
         all.map(Devices::try_clone).collect()
     }
 
-    /// What an ingest that runs is handed: the one that is to be judged.
+    /// What an ingest that runs is handed: the newest, if it is to be judged.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn fresh(&self) -> io::Result<Option<Devices>> {
-        self.fresh.as_ref().map(Devices::try_clone).transpose()
+        self.unjudged.back().map(Devices::try_clone).transpose()
     }
 }
 
@@ -108,14 +128,36 @@ mod tests {
 
         assert_eq!(lists.read(path, "t").unwrap(), 1);
         assert_eq!(lists.outcome(1), None);
-        assert!(lists.judged(1, Ok(0)));
+        assert_eq!(lists.judged(1, Ok(0)), Judgement::Awaited);
         assert_eq!(lists.read(path, "t").unwrap(), 2);
         assert_eq!(numbers(&lists), [1, 2]);
-        assert!(!lists.judged(1, Ok(9)), "it was judged already");
-        assert!(lists.judged(2, Err("line 1".into())));
+        assert_eq!(lists.judged(1, Ok(9)), Judgement::Repeated);
+        assert_eq!(lists.judged(3, Ok(9)), Judgement::Invented);
+        assert_eq!(lists.judged(2, Err("line 1".into())), Judgement::Awaited);
         assert_eq!(lists.outcome(2), Some(Err("line 1".into())));
         assert_eq!(numbers(&lists), [1]);
         assert!(lists.fresh().unwrap().is_none());
+    }
+
+    /// HUP came twice: the first list was in force, but forgotten when the second was read. That one was wrong, and an
+    /// ingest that started again had the list from before both; the log said of both that nobody had asked.
+    #[test]
+    fn a_list_that_is_read_before_the_one_before_was_judged_does_not_undo_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let mut lists = DeviceLists::default();
+        assert_eq!(lists.read(path, "t").unwrap(), 1);
+        assert_eq!(lists.read(path, "t").unwrap(), 2);
+        assert_eq!(lists.judged(1, Ok(7)), Judgement::Awaited);
+        assert_eq!(lists.judged(2, Err("line 1".into())), Judgement::Awaited);
+        let all = lists.all().unwrap();
+        assert_eq!(all.iter().map(|l| l.number).collect::<Vec<_>>(), [1]);
+        for _ in 0..9 {
+            lists.read(path, "t").unwrap();
+        }
+        assert_eq!(lists.all().unwrap().len(), 1 + UNJUDGED_MAX);
+        assert_eq!(lists.judged(11, Ok(7)), Judgement::Awaited);
+        assert_eq!(lists.outcome(4), Some(Ok(7)), "what was read later counts");
     }
 
     /// An ingest that was taken over could write its list, and so say for all its successors who is known, and fill the

@@ -18,21 +18,25 @@ impl Connections {
         let slots = &self.slots;
         let holder = |key: Key| slots[key.index as usize].connection.as_ref();
         let further = holder(key).is_some_and(|connection| connection.device.is_some());
-        let heard_ms = |before| holder(before).map_or(0, |connection| connection.heard_ms);
         let entered = self.sessions.enter(device, key, further, now_ns, |before| {
-            may_take(heard_ms(before))
+            // Nothing more will come of one that has ended: it waits for answers that it is owed.
+            holder(before).is_none_or(|c| c.is_ended() || may_take(c.heard_ms))
         });
         let bucket = match entered {
-            Entered::New => self.buckets.remove(&device),
+            Entered::New => Bucket::default(),
             Entered::TakenFrom(before) => self.displace(before, &device),
             _ => return entered,
         };
+        // Whoever connects anew has no more for it.
+        let bucket = bucket.max(self.buckets.remove(&device));
+        if further && !bucket.is_full(now_ns) {
+            self.buckets.put(device, bucket, now_ns);
+        }
         if let Some(connection) = self.get(key) {
             if further {
                 connection.further.get_or_insert_default().insert(device);
             } else {
                 connection.device = Some(device);
-                // Whoever connects anew has no more for it.
                 connection.bucket = connection.bucket.max(bucket);
             }
         }

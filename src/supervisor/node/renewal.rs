@@ -9,8 +9,27 @@ use super::inputs::sensor;
 use crate::config::{Config, Input, Tls};
 use crate::role::{Certificates, Devices, Role};
 use crate::supervisor::certificates;
+use crate::supervisor::device_list::Judgement;
 use crate::supervisor::plan::ProcessName;
 use crate::sys::log::foreign;
+
+/// What was to be read again.
+#[derive(Debug, Default)]
+pub struct ReadAgain {
+    /// Certificates of sensors.
+    pub certificates: Vec<ReadCertificates>,
+    /// Lists of devices.
+    pub lists: Vec<ReadList>,
+}
+
+/// Certificates of a sensor that were to be read again.
+#[derive(Debug)]
+pub struct ReadCertificates {
+    /// Whose.
+    pub name: ProcessName,
+    /// Why they could not be read or are no good; else they are to be handed over.
+    pub outcome: Result<(), String>,
+}
 
 /// A list of devices that was to be read again.
 #[derive(Debug)]
@@ -58,20 +77,18 @@ impl Node {
         let path = devices_path(&self.config, name).unwrap_or_default();
         let outcome = outcome.map_err(|wrong| foreign(&wrong));
         let said = outcome.clone();
-        if self
-            .process(name)
-            .devices
-            .borrow_mut()
-            .judged(number, outcome)
-        {
-            match said {
-                Ok(count) => info!("{name}: {count} devices are on the list {path}"),
-                Err(wrong) => {
-                    error!("{name}: the list {path} is wrong: {wrong}; the list before stays")
-                }
+        let mut lists = self.process(name).devices.borrow_mut();
+        match (lists.judged(number, outcome), said) {
+            (Judgement::Awaited, Ok(count)) => {
+                info!("{name}: {count} devices are on the list {path}");
             }
-        } else {
-            warn!("{name} judged a list of devices that it was not handed");
+            (Judgement::Awaited, Err(wrong)) => {
+                error!("{name}: the list {path} is wrong: {wrong}; the list before stays");
+            }
+            (Judgement::Repeated, _) => {}
+            (Judgement::Invented, _) => {
+                warn!("{name} judged a list of devices that it was not handed");
+            }
         }
     }
 
@@ -89,22 +106,23 @@ impl Node {
         self.process(name).certificates.borrow().clone()
     }
 
-    /// Reads the certificates of all sensors anew; returns whose are to be handed over. Those that are no good change
-    /// nothing.
-    pub fn renew_certificates(&self) -> Vec<ProcessName> {
-        let mut renewed = Vec::new();
-        for process in &self.processes {
-            let name = &process.name;
-            match tls(&self.config, name).map(certificates::read) {
-                None => {}
-                Some(Ok(certificates)) => {
+    /// Reads the certificates of all sensors anew. Those that are no good change nothing.
+    pub fn renew_certificates(&self) -> Vec<ReadCertificates> {
+        let renewed = self.processes.iter().filter_map(|process| {
+            let name = process.name.clone();
+            let outcome = match certificates::read(tls(&self.config, &name)?) {
+                Ok(certificates) => {
                     process.certificates.replace(Some(Rc::new(certificates)));
-                    renewed.push(name.clone());
+                    Ok(())
                 }
-                Some(Err(cause)) => error!("{name} goes on with its old certificates: {cause}"),
-            }
-        }
-        renewed
+                Err(cause) => {
+                    error!("{name} goes on with its old certificates: {cause}");
+                    Err(cause.to_string())
+                }
+            };
+            Some(ReadCertificates { name, outcome })
+        });
+        renewed.collect()
     }
 }
 
