@@ -63,18 +63,6 @@ struct Found {
     offset: u64,
 }
 
-/// What one look at what comes next in the file gave.
-// One at a time, taken apart at once: a box would cost an allocation for each message.
-#[allow(clippy::large_enum_variant)]
-enum Look {
-    /// A message that reports something.
-    Found(Found),
-    /// Nothing that is to be published. There may be gigabytes of that, so whoever looks has to see to other things, too.
-    Nothing,
-    /// The file is at its end.
-    End,
-}
-
 /// The next message that has reports.
 struct Due {
     /// When it is to be published, monotonic nanoseconds.
@@ -185,20 +173,20 @@ impl Replay {
         }
     }
 
-    /// Looks at what comes next.
+    /// Looks at what comes next. There may be gigabytes without a report: what else is to be done comes in between.
     fn find_next(&mut self, now_ns: u64) -> Result<(), IngestError> {
-        let look = match &mut self.source {
+        let found = match &mut self.source {
             Source::Log(log) => log.next(now_ns, &self.tally)?,
             Source::Captured(captured) => captured.next(&self.tally)?,
         };
-        match look {
-            Look::Found(found) => {
-                let at_ns = self.pace.due_ns(now_ns, found.time_ms);
-                self.next = Some(Due { at_ns, found });
-            }
-            Look::Nothing => {}
-            Look::End => self.ended = true,
-        }
+        self.next = found.map(|found| Due {
+            at_ns: self.pace.due_ns(now_ns, found.time_ms),
+            found,
+        });
+        self.ended = match &self.source {
+            Source::Log(log) => log.ended(),
+            Source::Captured(captured) => captured.ended(),
+        };
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-use super::{Found, Look};
+use super::Found;
 use crate::capture::{Account, Header, Item, Playback, Played, Reader, Remark, What};
 use crate::ingest::tally::Tally;
 use crate::protocol::Protocol;
@@ -71,15 +71,16 @@ impl Captured {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn next(&mut self, tally: &Tally) -> io::Result<Look> {
+    pub fn next(&mut self, tally: &Tally) -> io::Result<Option<Found>> {
         if self.found.is_empty() && !self.ended {
             self.take(Some(tally))?;
         }
-        Ok(match self.found.pop_front() {
-            Some(found) => Look::Found(found),
-            None if self.ended => Look::End,
-            None => Look::Nothing,
-        })
+        Ok(self.found.pop_front())
+    }
+
+    /// Whether nothing more comes.
+    pub fn ended(&self) -> bool {
+        self.ended && self.found.is_empty()
     }
 
     /// Takes the next item of the file.

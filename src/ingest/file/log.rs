@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::{Found, Look};
+use super::Found;
 use crate::ingest::session::{Next, ReadAt, Session};
 use crate::ingest::tally::Tally;
 use crate::protocol::Reject;
@@ -21,6 +21,7 @@ pub struct Log {
     buffer: Vec<u8>,
     taken: usize,
     offset: u64,
+    ended: bool,
 }
 
 impl Log {
@@ -32,21 +33,27 @@ impl Log {
             buffer: Vec::new(),
             taken: 0,
             offset,
+            ended: false,
         }
+    }
+
+    /// Whether nothing more comes.
+    pub fn ended(&self) -> bool {
+        self.ended
     }
 
     /// The next message, if it reports something.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn next(&mut self, now_ns: u64, tally: &Tally) -> io::Result<Look> {
+    pub fn next(&mut self, now_ns: u64, tally: &Tally) -> io::Result<Option<Found>> {
         let at = ReadAt {
             monotonic_ns: now_ns,
             wall_ms: clock::wall_ms(),
         };
         let offset = self.offset + self.taken as u64;
         let message = match self.session.next(&self.buffer[self.taken..], at) {
-            Next::Incomplete if self.read(tally)? => return Ok(Look::Nothing),
+            Next::Incomplete if self.read(tally)? => return Ok(None),
             Next::Incomplete => match self.session.flush() {
                 Some(message) => message,
                 None => {
@@ -54,13 +61,14 @@ impl Log {
                     if self.session.is_within_message() {
                         tally.refused(Reject::Incomplete);
                     }
-                    return Ok(Look::End);
+                    self.ended = true;
+                    return Ok(None);
                 }
             },
             Next::Refused { consumed, reason } => {
                 self.taken += consumed;
                 tally.refused(reason);
-                return Ok(Look::Nothing);
+                return Ok(None);
             }
             Next::Message { consumed, message } => {
                 self.taken += consumed;
@@ -69,10 +77,10 @@ impl Log {
             }
         };
         if message.reports.is_empty() {
-            return Ok(Look::Nothing);
+            return Ok(None);
         }
         let time_ms = message.reports.iter().find_map(|report| report.fix.time());
-        Ok(Look::Found(Found {
+        Ok(Some(Found {
             message,
             time_ms,
             received_ms: None,
