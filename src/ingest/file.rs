@@ -64,6 +64,7 @@ struct Found {
 }
 
 /// What one look at what comes next in the file gave.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 enum Look {
     /// A message that reports something.
     Found(Found),
