@@ -62,6 +62,7 @@ pub struct ConfigPath {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run the node in the foreground until TERM or INT
+    #[command(after_help = "Example:\n  ringway run --config edge.toml")]
     Run(ConfigPath),
     /// Read the configuration and say what is wrong with it
     Check(check::Check),
@@ -80,7 +81,7 @@ pub enum Verb {
     Replay(replay::Replay),
     /// Show how a running node is doing
     Status(status::Status),
-    /// Have a running node read its lists of devices and certificates again
+    /// Have a running node read its certificates and lists of devices again
     Reload(reload::Reload),
     /// Record what a sensor's devices say while the node runs
     Record(record::Record),

@@ -87,21 +87,35 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with file, line and reason.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let mut sources = vec![read(path)?];
-        let mut drop_ins: Vec<PathBuf> = std::fs::read_dir(path.with_extension("d"))
-            .map(|entries| {
-                entries
-                    .filter_map(|entry| Some(entry.ok()?.path()))
-                    .collect()
-            })
-            .unwrap_or_default();
-        drop_ins.retain(|file| file.extension().is_some_and(|ending| ending == "toml"));
-        drop_ins.sort();
-        for file in drop_ins {
-            sources.push(read(&file)?);
-        }
-        check::check(&sources)
+        check::check(&sources(path)?)
     }
+
+    /// The state directory that `path` and its drop-ins name, whatever else is wrong with them: a node that runs can be
+    /// asked while its configuration is being changed.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is not of this form.
+    pub fn state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
+        check::state_dir(&sources(path)?)
+    }
+}
+
+/// The file and its drop-ins.
+fn sources(path: &Path) -> Result<Vec<Source>, ConfigError> {
+    let mut sources = vec![read(path)?];
+    let mut drop_ins: Vec<PathBuf> = std::fs::read_dir(path.with_extension("d"))
+        .map(|entries| {
+            entries
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .collect()
+        })
+        .unwrap_or_default();
+    drop_ins.retain(|file| file.extension().is_some_and(|ending| ending == "toml"));
+    drop_ins.sort();
+    for file in drop_ins {
+        sources.push(read(&file)?);
+    }
+    Ok(sources)
 }
 
 fn read(path: &Path) -> Result<Source, ConfigError> {
@@ -246,6 +260,30 @@ mod tests {
             (line, reason.as_str()),
             (Some(9), "path has no meaning for input = \"tcp\"")
         );
+    }
+
+    /// A pipe that two sensors read gave each of them a part of every message; one that its own answers go to fed them
+    /// back.
+    #[test]
+    fn a_line_or_pipe_that_is_used_twice_is_an_error() {
+        let sensor = |name: &str, rest: &str| {
+            format!("[[sensor]]\nname = {name:?}\nprotocol = \"jt808\"\n{rest}\n")
+        };
+        let pipe = "input = \"fifo\"\npath = \"/run/a\"";
+        let line = "input = \"serial\"\npath = \"/run/a\"";
+        for (first, second) in [(pipe, pipe), (line, pipe), (line, line)] {
+            let text = [sensor("t", first), sensor("u", second)].concat();
+            let (at, reason) = wrong(&format!("{NODE}{text}"));
+            let expected = "/run/a is used already: each line and pipe has one use";
+            let second_at = format!("{NODE}{}", sensor("t", first)).lines().count() + 2;
+            assert_eq!((at, reason.as_str()), (Some(second_at), expected));
+        }
+        let echo = format!("{pipe}\nanswers_path = \"/run/a\"");
+        let (_, reason) = wrong(&format!("{NODE}{}", sensor("t", &echo)));
+        assert!(reason.contains("is used already"), "{reason}");
+        let other = pipe.replace("/run/a", "/run/b");
+        let text = [sensor("t", pipe), sensor("u", &other)].concat();
+        assert_eq!(load(&format!("{NODE}{text}")).unwrap().sensors.len(), 2);
     }
 
     #[test]

@@ -220,6 +220,12 @@ impl Session {
         self.0.is_part(left)
     }
 
+    /// Whether what comes next belongs to a message that was refused already: the rubbish that [`Session::split`] makes of
+    /// it is no further fault.
+    pub fn passes_over(&self) -> bool {
+        self.0.passes_over()
+    }
+
     /// Whether answers do not say what they answer: they have to go out in the order of the messages.
     pub fn answers_in_order(&self) -> bool {
         self.0.answers_in_order()

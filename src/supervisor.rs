@@ -33,7 +33,7 @@ use crate::role::{End, Purpose, Role, exit};
 use crate::sys::{log, start};
 use child::{Child, News, Part};
 use feed::FeedKeeper;
-use node::{Node, NodeError, ReadList};
+use node::{Node, NodeError, ReadAgain};
 use restart::Exit;
 
 /// News of children that may wait; each child has few at a time.
@@ -240,9 +240,10 @@ fn hear(
 }
 
 /// Reads certificates and lists of devices again and hands them to their ingests, which judge the lists.
-fn reload(node: &Node, children: &mut [Child]) -> Vec<ReadList> {
-    for name in node.renew_certificates() {
-        let children = children.iter_mut().filter(|child| child.name == name);
+fn reload(node: &Node, children: &mut [Child]) -> ReadAgain {
+    let certificates = node.renew_certificates();
+    for read in certificates.iter().filter(|read| read.outcome.is_ok()) {
+        let children = children.iter_mut().filter(|child| child.name == read.name);
         children.for_each(|child| child.hand(Part::Certificates));
     }
     let lists = node.read_device_lists();
@@ -250,7 +251,10 @@ fn reload(node: &Node, children: &mut [Child]) -> Vec<ReadList> {
         let children = children.iter_mut().filter(|child| child.name == list.name);
         children.for_each(|child| child.hand(Part::Devices));
     }
-    lists
+    ReadAgain {
+        certificates,
+        lists,
+    }
 }
 
 /// Tells the ingest of a sensor where to record.

@@ -220,6 +220,7 @@ impl Stream {
         };
         let mut taken = 0;
         while self.errors_in_a_row < file.errors_max {
+            let passed_over = self.session.passes_over();
             let (consumed, read) = match self.session.split(&bytes[taken..]) {
                 Split::Incomplete => break,
                 Split::Rubbish { consumed, reason } => (consumed, Err(reason)),
@@ -231,7 +232,7 @@ impl Stream {
             taken += consumed;
             match &read {
                 Ok(_) => self.errors_in_a_row = 0,
-                Err(_) => self.errors_in_a_row += 1,
+                Err(_) => self.errors_in_a_row += u32::from(!passed_over),
             }
             give(read);
         }

@@ -1,11 +1,13 @@
 //! Reads captures: total on any bytes, in bounded memory, past what is damaged, up to where a file was cut.
 //!
-//! Files that were written one after the other may also stand one behind the other in one file.
+//! Files that were written one after the other may also stand one behind the other in one file. Behind one that breaks off
+//! within a record the next is found by the number of their series, which no device knows: a header may also stand in what
+//! a device sent.
 
 use std::io::{self, Read};
 use std::ops::Range;
 
-use memchr::memmem;
+use memchr::memchr2_iter;
 
 use super::{Header, HeaderError, MAGIC, Mark, PREFIX_BYTES, RECORD_BYTES_MAX, Record, What};
 
@@ -47,6 +49,8 @@ pub struct Reader<R> {
     offset: u64,
     input_ended: bool,
     mark: Option<Mark>,
+    /// Of the file that is read.
+    series: u64,
     /// The last record was [`What::Ended`].
     ended: bool,
     /// Where the last sound record ended, once the end was reached.
@@ -73,6 +77,7 @@ impl<R: Read> Reader<R> {
             offset: 0,
             input_ended: false,
             mark: None,
+            series: 0,
             ended: false,
             sound: None,
             records: 0,
@@ -88,6 +93,7 @@ impl<R: Read> Reader<R> {
             match self.step()? {
                 Step::Header(header, mark, length) => {
                     self.mark = Some(mark);
+                    self.series = header.series;
                     self.ended = false;
                     self.taken += length;
                     return Ok(Item::Header(*header));
@@ -160,20 +166,28 @@ impl<R: Read> Reader<R> {
         loop {
             let bytes = &self.buffer[self.taken..];
             let rest = bytes.get(known..).unwrap_or_default();
-            if let Some(at) = memmem::find(rest, &mark) {
+            let begins = |&at: &usize| {
+                let rest = &rest[at..];
+                rest.starts_with(&mark) || rest.starts_with(&MAGIC)
+            };
+            let found = memchr2_iter(mark[0], MAGIC[0], rest).find(begins);
+            if let Some(at) = found {
                 self.taken += known + at;
                 known = 0;
-                match self.step()? {
-                    Step::Record(_) | Step::Header(..) => {
-                        let to = self.position();
-                        return Ok(Item::Damaged { from, to });
-                    }
-                    Step::More if self.fill()? => {}
-                    Step::More | Step::Damage => known = 1,
+                let is_ours = match self.step()? {
+                    Step::Record(_) => true,
+                    Step::Header(header, ..) => header.series == self.series,
+                    Step::More if self.fill()? => continue,
+                    Step::More | Step::Damage => false,
+                };
+                if is_ours {
+                    let to = self.position();
+                    return Ok(Item::Damaged { from, to });
                 }
+                known = 1;
             } else {
-                // A mark may begin at the end of what is there.
-                let kept = rest.len().min(mark.len() - 1);
+                // Either may begin at the end of what is there.
+                let kept = rest.len().min(mark.len().max(MAGIC.len()) - 1);
                 self.taken += bytes.len() - kept;
                 known = 0;
                 if !self.fill()? {
@@ -313,7 +327,12 @@ mod tests {
     fn a_record_that_a_device_forged_in_its_data_is_not_found() {
         let mut forged = Buffer::new([1; 8], usize::MAX);
         forged.push(At::default(), What::Ended, &[]);
-        let data = [header().encode([1; 8]), forged.take(Vec::new())].concat();
+        // All of it can be guessed but two random numbers: the mark, and that of the series.
+        let guessed = Header {
+            series: header().series + 1,
+            ..header()
+        };
+        let data = [guessed.encode([1; 8]), forged.take(Vec::new())].concat();
         let mut bytes = header().encode(MARK);
         let mut buffer = Buffer::new(MARK, usize::MAX);
         buffer.push(At::default(), What::Bytes { stream: 1 }, &data);
@@ -330,6 +349,29 @@ mod tests {
         let words: Vec<_> = told.iter().map(|word| &word[..4]).collect();
         assert_eq!(words[..3], ["file", "0 So", "ende"]);
         assert_eq!(words[3..6], words[..3]);
+    }
+
+    /// A full disk tears the last record of a file. All of the files behind it in one file were lost with it.
+    #[test]
+    fn a_file_of_the_same_series_is_found_behind_a_torn_one_and_no_other() {
+        let (whole, ends) = file(&[1, 40]);
+        let behind = |series| {
+            let next = Header {
+                series,
+                number: 2,
+                ..header()
+            };
+            let mut bytes = next.encode([8; 8]);
+            let mut buffer = Buffer::new([8; 8], usize::MAX);
+            buffer.push(At::default(), What::Ended, &[]);
+            bytes.extend(buffer.take(Vec::new()));
+            [&whole[..ends[2] - 9], &bytes].concat()
+        };
+        let words = told(&behind(header().series)).unwrap();
+        let damage = format!("damaged {}..{}", ends[1], ends[2] - 9);
+        assert_eq!(words[1..5], ["0 Some(0)", &damage, "file 2", "ended"]);
+        let words = told(&behind(header().series + 1)).unwrap();
+        assert_eq!(words.len(), 3, "{words:?}");
     }
 
     #[test]

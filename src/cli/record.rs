@@ -19,7 +19,8 @@ They hold whatever devices send: identities and positions.
 
 Examples:
   ringway record trackers --for 10min
-  ringway record trackers --off")]
+  ringway record trackers --off
+  ringway record trackers --for 10min --json | jq -r .file")]
 pub struct Record {
     /// The sensor
     sensor: String,
@@ -29,6 +30,9 @@ pub struct Record {
     /// Record no more
     #[arg(long)]
     off: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     path: ConfigPath,
 }
@@ -61,6 +65,10 @@ pub fn run(record: &Record) -> i32 {
         Err(cause) => return unanswered(&config.state_dir, &cause),
     };
     let told: Value = serde_json::from_str(&told).unwrap_or_default();
+    if record.json && told.get("file").is_some() {
+        println!("{told}");
+        return exit::OK;
+    }
     match (told.get("file"), record.off) {
         (Some(Value::String(file)), false) => println!("sensor {sensor} is recorded in {file}"),
         (Some(Value::String(file)), true) => {

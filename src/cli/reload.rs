@@ -1,23 +1,15 @@
-//! `ringway reload`: has a running node read its lists of devices and certificates again.
-
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::time::Duration;
+//! `ringway reload`: has a running node read its certificates and lists of devices again.
 
 use clap::Args;
 
 use super::ConfigPath;
+use super::status::{request, unanswered};
 use crate::config::Config;
 use crate::role::exit;
-use crate::supervisor::control::SOCKET_NAME;
 use crate::supervisor::report::Reloaded;
 use crate::supervisor::request::Request;
 
-/// How long the node may take to answer: it waits for every ingest that has a list.
-const ANSWER_WAIT: Duration = Duration::from_secs(10);
-
-/// Have a running node read its lists of devices and certificates again; the rest of the configuration takes a restart.
+/// Have a running node read its certificates and lists of devices again; the rest of the configuration takes a restart.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  ringway reload\n  ringway reload --config edge.toml --json")]
 pub struct Reload {
@@ -28,7 +20,8 @@ pub struct Reload {
     json: bool,
 }
 
-/// Asks and shows; the exit code is 69 when no node runs there, 78 when a list is wrong and the one before stays.
+/// Asks and shows; the exit code is 69 when no node runs there, 78 when something is wrong and what was
+/// there before stays.
 pub fn run(reload: &Reload) -> i32 {
     let config = match Config::load(&reload.path.config) {
         Ok(config) => config,
@@ -37,16 +30,11 @@ pub fn run(reload: &Reload) -> i32 {
             return exit::CONFIG;
         }
     };
-    let reloaded = match ask(&config.state_dir) {
+    let told = request(&config.state_dir, &Request::Reload);
+    let read = told.and_then(|told| Ok(serde_json::from_str(&told)?));
+    let reloaded: Reloaded = match read {
         Ok(reloaded) => reloaded,
-        Err(cause) => {
-            let socket = config.state_dir.join(SOCKET_NAME);
-            eprintln!(
-                "ringway: cannot ask {}: {cause}; does a node run there?",
-                socket.display()
-            );
-            return exit::UNAVAILABLE;
-        }
+        Err(cause) => return unanswered(&config.state_dir, &cause),
     };
     if reload.json {
         let text = serde_json::to_string(&reloaded).expect("a report is plain data");
@@ -54,30 +42,27 @@ pub fn run(reload: &Reload) -> i32 {
     } else {
         show(&reloaded);
     }
-    if reloaded
-        .device_lists
-        .iter()
-        .any(|list| list.error.is_some())
-    {
+    let lists = reloaded.device_lists.iter().map(|list| &list.error);
+    let certificates = reloaded.certificates.iter().map(|read| &read.error);
+    if lists.chain(certificates).any(Option::is_some) {
         exit::CONFIG
     } else {
         exit::OK
     }
 }
 
-/// Asks the node that uses this state directory.
-fn ask(state_dir: &Path) -> io::Result<Reloaded> {
-    let mut stream = UnixStream::connect(state_dir.join(SOCKET_NAME))?;
-    stream.set_read_timeout(Some(ANSWER_WAIT))?;
-    stream.write_all(Request::Reload.line().as_bytes())?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    serde_json::from_str(&text).map_err(io::Error::from)
-}
-
 fn show(reloaded: &Reloaded) {
-    if reloaded.device_lists.is_empty() {
-        println!("no sensor has a list of devices; the rest of the configuration takes a restart");
+    if reloaded.device_lists.is_empty() && reloaded.certificates.is_empty() {
+        println!(
+            "no sensor has certificates or a list of devices; the rest of the configuration takes a restart"
+        );
+    }
+    for read in &reloaded.certificates {
+        let sensor = &read.sensor;
+        match &read.error {
+            None => println!("{sensor}: new connections get the certificates read now"),
+            Some(wrong) => eprintln!("{sensor}: {wrong}; the old certificates stay"),
+        }
     }
     for list in &reloaded.device_lists {
         let (sensor, path) = (&list.sensor, &list.path);

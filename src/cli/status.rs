@@ -11,7 +11,7 @@ use super::ConfigPath;
 use crate::config::Config;
 use crate::role::exit;
 use crate::supervisor::control::SOCKET_NAME;
-use crate::supervisor::report::{CaptureReport, Report};
+use crate::supervisor::report::{CaptureReport, FeedReport, ProcessReport, ProgramReport, Report};
 use crate::supervisor::request::Request;
 use crate::sys::clock;
 
@@ -31,14 +31,14 @@ pub struct Status {
 
 /// Asks and shows; the exit code is 69 when no node runs there.
 pub fn run(status: &Status) -> i32 {
-    let config = match Config::load(&status.path.config) {
-        Ok(config) => config,
+    let state_dir = match Config::state_dir(&status.path.config) {
+        Ok(dir) => dir,
         Err(error) => {
             eprintln!("ringway: {error}");
             return exit::CONFIG;
         }
     };
-    match ask(&config.state_dir) {
+    match ask(&state_dir) {
         Ok(report) if status.json => {
             println!(
                 "{}",
@@ -55,7 +55,7 @@ pub fn run(status: &Status) -> i32 {
             );
             exit::OK
         }
-        Err(cause) => unanswered(&config.state_dir, &cause),
+        Err(cause) => unanswered(&state_dir, &cause),
     }
 }
 
@@ -92,85 +92,20 @@ pub fn unanswered(state_dir: &Path, cause: &io::Error) -> i32 {
 }
 
 fn show(report: &Report, out: &mut impl Write, colour: bool) -> io::Result<()> {
-    let paint = |text: &str| match (colour, text) {
-        (true, "ready") => format!("\x1b[32m{text:<9}\x1b[0m"),
-        (true, _) => format!("\x1b[33m{text:<9}\x1b[0m"),
-        (false, _) => format!("{text:<9}"),
-    };
     writeln!(
         out,
         "ringway {} is {} (process {}, up {:.0} s)",
         report.version,
-        paint(&report.state).trim_end(),
+        painted(&report.state, colour).trim_end(),
         report.pid,
         report.uptime_s
     )?;
     for (name, address) in &report.listeners {
         writeln!(out, "  {name:<24} {address}")?;
     }
-    writeln!(
-        out,
-        "\nprocess                  state      pid      restarts  last exit"
-    )?;
-    for process in &report.processes {
-        let name = match process.role.as_str() {
-            "ingest" => format!("ingest {}", process.instance),
-            role => role.to_string(),
-        };
-        writeln!(
-            out,
-            "{name:<24} {}  {:<8} {:<9} {}{}",
-            paint(&process.state),
-            process.pid.map_or("-".into(), |pid| pid.to_string()),
-            process.restarts,
-            process.last_exit.as_deref().unwrap_or("-"),
-            if process.looping {
-                "  (fails again and again)"
-            } else {
-                ""
-            },
-        )?;
-    }
-    if !report.feeds.is_empty() {
-        writeln!(
-            out,
-            "\nfeed                     state      for (s)  opened    last trouble"
-        )?;
-    }
-    for feed in &report.feeds {
-        let rate = feed.baud.map(|baud| format!(" at {baud} baud"));
-        writeln!(
-            out,
-            "{:<24} {:<9}  {:<8.0} {:<9} {}",
-            format!(
-                "{} ({}{})",
-                feed.sensor,
-                feed.input,
-                rate.unwrap_or_default()
-            ),
-            feed.state,
-            feed.since_s,
-            feed.opened,
-            feed.why.as_deref().unwrap_or("-"),
-        )?;
-    }
-    if !report.programs.is_empty() {
-        writeln!(
-            out,
-            "\nprogram of               state      pid      restarts  last exit"
-        )?;
-    }
-    for program in &report.programs {
-        writeln!(
-            out,
-            "{:<24} {:<9}  {:<8} {:<9} {}",
-            program.sensor,
-            program.state,
-            program.pid.map_or("-".into(), |pid| pid.to_string()),
-            program.restarts,
-            program.last_exit.as_deref().unwrap_or("-"),
-        )?;
-    }
+    show_processes(&report.processes, out, colour)?;
+    show_feeds(&report.feeds, out)?;
+    show_programs(&report.programs, out)?;
     show_notices(report, out)?;
     writeln!(
         out,
@@ -191,6 +126,90 @@ fn show(report: &Report, out: &mut impl Write, colour: bool) -> io::Result<()> {
         for (name, value) in &process.figures {
             writeln!(out, "  {:<16} {name} {value}", process.instance)?;
         }
+    }
+    Ok(())
+}
+
+/// A state in its column.
+fn painted(state: &str, colour: bool) -> String {
+    match (colour, state) {
+        (true, "ready") => format!("\x1b[32m{state:<9}\x1b[0m"),
+        (true, _) => format!("\x1b[33m{state:<9}\x1b[0m"),
+        (false, _) => format!("{state:<9}"),
+    }
+}
+
+fn show_processes(
+    processes: &[ProcessReport],
+    out: &mut impl Write,
+    colour: bool,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "\nprocess                  state      pid      restarts  last exit"
+    )?;
+    for process in processes {
+        let name = match process.role.as_str() {
+            "ingest" => format!("ingest {}", process.instance),
+            role => role.to_string(),
+        };
+        writeln!(
+            out,
+            "{name:<24} {}  {:<8} {:<9} {}{}",
+            painted(&process.state, colour),
+            process.pid.map_or("-".into(), |pid| pid.to_string()),
+            process.restarts,
+            process.last_exit.as_deref().unwrap_or("-"),
+            if process.looping {
+                "  (fails again and again)"
+            } else {
+                ""
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn show_feeds(feeds: &[FeedReport], out: &mut impl Write) -> io::Result<()> {
+    if !feeds.is_empty() {
+        writeln!(
+            out,
+            "\nfeed                     state      for (s)  opened    last trouble"
+        )?;
+    }
+    for feed in feeds {
+        let rate = feed.baud.map(|baud| format!(" at {baud} baud"));
+        let rate = rate.unwrap_or_default();
+        writeln!(
+            out,
+            "{:<24} {:<9}  {:<8.0} {:<9} {}",
+            format!("{} ({}{rate})", feed.sensor, feed.input),
+            feed.state,
+            feed.since_s,
+            feed.opened,
+            feed.why.as_deref().unwrap_or("-"),
+        )?;
+    }
+    Ok(())
+}
+
+fn show_programs(programs: &[ProgramReport], out: &mut impl Write) -> io::Result<()> {
+    if !programs.is_empty() {
+        writeln!(
+            out,
+            "\nprogram of               state      pid      restarts  last exit"
+        )?;
+    }
+    for program in programs {
+        writeln!(
+            out,
+            "{:<24} {:<9}  {:<8} {:<9} {}",
+            program.sensor,
+            program.state,
+            program.pid.map_or("-".into(), |pid| pid.to_string()),
+            program.restarts,
+            program.last_exit.as_deref().unwrap_or("-"),
+        )?;
     }
     Ok(())
 }

@@ -96,28 +96,38 @@ pub fn plain(error: &std::io::Error) -> String {
     text[..1].to_lowercase() + &text[1..]
 }
 
-/// Checks all files together. The first is the main file.
-pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
-    let mut ports = Ports::default();
-    let (source, node) = one(sources, "node", |d| d.node.as_ref())?.ok_or(ConfigError {
+fn node(sources: &[Source]) -> Result<(&Source, &Spanned<NodeSection>), ConfigError> {
+    one(sources, "node", |d| d.node.as_ref())?.ok_or(ConfigError {
         file: sources[0].path.clone(),
         line: None,
         reason: "section [node] with site and name is missing".into(),
-    })?;
+    })
+}
+
+/// Where the state directory is; nothing else is checked.
+pub fn state_dir(sources: &[Source]) -> Result<PathBuf, ConfigError> {
+    let (source, node) = node(sources)?;
+    Ok(match &node.get_ref().state_dir {
+        Some(dir) => source.resolve(dir),
+        None => PathBuf::from("/var/lib/ringway"),
+    })
+}
+
+/// Checks all files together. The first is the main file.
+pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
+    let mut ports = Ports::default();
+    let state_dir = state_dir(sources)?;
+    let (source, node) = node(sources)?;
     let NodeSection {
         site,
         name,
-        state_dir,
         devices_max,
         connections_max,
+        ..
     } = node.get_ref();
     let node = Node {
         site: source.name(site)?,
         name: source.name(name)?,
-    };
-    let state_dir = match state_dir {
-        Some(dir) => source.resolve(dir),
-        None => PathBuf::from("/var/lib/ringway"),
     };
     let devices_max = in_range(source, devices_max.as_ref(), 10_000, 1..=DEVICES_MAX)?;
 
@@ -128,6 +138,15 @@ pub fn check(sources: &[Source]) -> Result<Config, ConfigError> {
             if sensors.iter().any(|other| other.name == sensor.name) {
                 let reason = format!("sensor {:?} is there already", sensor.name);
                 return Err(source.error(&section.get_ref().name.span(), reason));
+            }
+            let earlier = sensors.iter().flat_map(|other| other.input.paths());
+            let mut paths: Vec<&str> = earlier.collect();
+            for path in sensor.input.paths() {
+                if paths.contains(&path) {
+                    let reason = format!("{path} is used already: each line and pipe has one use");
+                    return Err(source.error(&section.get_ref().name.span(), reason));
+                }
+                paths.push(path);
             }
             if sensors.len() == SENSORS_MAX {
                 let reason = format!("more than {SENSORS_MAX} sensors");

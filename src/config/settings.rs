@@ -242,6 +242,16 @@ impl Input {
         }
     }
 
+    /// Paths of the line or the named pipes that are its own: who reads along takes away what another is to get.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let (path, answers_path) = match self {
+            Input::Serial { path, .. } => (Some(path), None),
+            Input::Fifo { path, answers_path } => (Some(path), answers_path.as_ref()),
+            _ => (None, None),
+        };
+        path.into_iter().chain(answers_path).map(String::as_str)
+    }
+
     /// Whether its bytes are one feed that the supervisor opens again whenever it ends.
     pub fn is_feed(&self) -> bool {
         match self {

@@ -131,6 +131,8 @@ pub struct Connection {
     spoke: bool,
     /// Since when the start of a message waits for its rest, milliseconds of the monotonic clock.
     part_since_ms: Option<u64>,
+    /// Bytes of that start.
+    part_bytes: usize,
     /// No more of it is read; why it will be closed once all is said.
     ended: Option<Closed>,
     /// Answers not yet taken by the kernel, from `unread[sent..]` on.
@@ -176,6 +178,7 @@ impl Connection {
             proven: false,
             spoke: false,
             part_since_ms: None,
+            part_bytes: 0,
             ended: None,
             unread: Vec::new(),
             sent: 0,
@@ -259,12 +262,19 @@ impl Connection {
     /// read on, the rest is not waited for.
     pub fn keep(&mut self, left: &[u8], at: ReadAt, reads_on: bool) {
         self.session.keep(left, at);
-        if !left.is_empty() && reads_on && self.readable() && self.session.is_within_message() {
+        if reads_on && self.readable() && self.session.is_within_message() {
             self.part_since_ms
                 .get_or_insert(at.monotonic_ns / 1_000_000);
+            self.part_bytes = left.len();
         } else {
             self.part_since_ms = None;
+            self.part_bytes = 0;
         }
+    }
+
+    /// Bytes of the start of a message that are kept until its rest comes.
+    pub fn part_bytes(&self) -> usize {
+        self.part_bytes
     }
 
     /// Whether it has bytes that its socket does not tell of.

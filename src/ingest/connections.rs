@@ -19,10 +19,14 @@ use super::admit::{BUCKETS_MAX, Buckets, Sessions, Unproven};
 use super::connection::{Closed, Connection, Got};
 use super::deadlines::Deadlines;
 use super::offence::{Offenders, Standing};
+use super::session::ReadAt;
 use super::sources::Sources;
 use super::tls::Acceptor;
 use crate::config::{Admission, Listening};
 use crate::sys::clock;
+
+/// Most bytes that all starts of messages together may take which wait for their rest.
+pub const PART_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Token of the listening socket in the epoll set; no [`Key`] has it.
 pub const LISTENER: u64 = u64::MAX;
@@ -59,6 +63,8 @@ pub struct Connections {
     slots: Vec<Slot>,
     vacant: Vec<u32>,
     open: u32,
+    /// Bytes of messages that began and are not whole.
+    part_bytes: usize,
     connections_max: u32,
     deadlines: Deadlines,
     dirty: Vec<Key>,
@@ -104,6 +110,7 @@ impl Connections {
             slots: Vec::new(),
             vacant: Vec::new(),
             open: 0,
+            part_bytes: 0,
             connections_max: listening
                 .connections_max
                 .min(accepting::descriptors_for_connections()?),
@@ -155,6 +162,27 @@ impl Connections {
             self.dirty.push(key);
         }
         got
+    }
+
+    /// Keeps what a read left over, see [`Connection::keep`]. Returns the connection that has to give way where that is too
+    /// much: the oldest unproven one with the start of a message, for a proven one, else this one.
+    pub fn keep(&mut self, key: Key, left: &[u8], at: ReadAt, reads_on: bool) -> Option<Key> {
+        let connection = self.get(key)?;
+        let before = connection.part_bytes();
+        connection.keep(left, at, reads_on);
+        let after = connection.part_bytes();
+        let proven = connection.proven;
+        self.part_bytes = self.part_bytes - before + after;
+        if after <= before || self.part_bytes <= PART_BYTES_MAX {
+            return None;
+        }
+        let has_part = |key: &Key| {
+            let slot = &self.slots[key.index as usize];
+            slot.connection.as_ref().is_some_and(|c| c.part_bytes() > 0)
+        };
+        let mut unproven = self.unproven.oldest_first().map(Key::from_token);
+        let gives_way = proven.then(|| unproven.find(has_part)).flatten();
+        gives_way.or(Some(key))
     }
 
     /// Whether TLS of a connection has something to say by itself.
@@ -232,6 +260,7 @@ impl Connections {
         };
         let (source, standing) = (connection.source, connection.standing);
         let (device, bucket) = (connection.device.take(), connection.bucket);
+        let part_bytes = connection.part_bytes();
         let further = connection.further.take();
         if let Some(until_ms) = connection.rests_until_ms {
             self.resting.remove(&(until_ms, key.token()));
@@ -247,6 +276,7 @@ impl Connections {
         for device in further.iter().flat_map(|devices| devices.iter()) {
             self.sessions.leave(device, key);
         }
+        self.part_bytes -= part_bytes;
         self.sources.left(source);
         self.unproven.is_none_any_more(key.token());
         match standing {

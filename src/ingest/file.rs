@@ -28,7 +28,7 @@ use crate::sys::clock;
 /// Longest sleep: the heart beats and the backstop of the ring's bell.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// Messages after which control and heartbeat are looked at although there is more to do.
+/// Messages, or looks at the file, after which control and heartbeat are looked at although there is more to do.
 const MESSAGES_IN_A_ROW_MAX: u32 = 1_000;
 
 /// An ingest of the input `file`.
@@ -173,19 +173,20 @@ impl Replay {
         }
     }
 
-    /// Reads up to the next message that reports something.
+    /// Looks at what comes next. There may be gigabytes without a report: what else is to be done comes in between.
     fn find_next(&mut self, now_ns: u64) -> Result<(), IngestError> {
         let found = match &mut self.source {
             Source::Log(log) => log.next(now_ns, &self.tally)?,
             Source::Captured(captured) => captured.next(&self.tally)?,
         };
-        match found {
-            Some(found) => {
-                let at_ns = self.pace.due_ns(now_ns, found.time_ms);
-                self.next = Some(Due { at_ns, found });
-            }
-            None => self.ended = true,
-        }
+        self.next = found.map(|found| Due {
+            at_ns: self.pace.due_ns(now_ns, found.time_ms),
+            found,
+        });
+        self.ended = match &self.source {
+            Source::Log(log) => log.ended(),
+            Source::Captured(captured) => captured.ended(),
+        };
         Ok(())
     }
 

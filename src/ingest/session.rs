@@ -85,8 +85,12 @@ impl Session {
 
     /// Reads the next message off `bytes`, which were read at `at`.
     pub fn next(&mut self, bytes: &[u8], at: ReadAt) -> Next {
+        let passed_over = self.protocol.passes_over();
         let (range, consumed) = match self.protocol.split(bytes) {
             Split::Message { range, consumed } => (range, consumed),
+            Split::Rubbish { consumed, reason } if passed_over => {
+                return Next::Refused { consumed, reason };
+            }
             Split::Rubbish { consumed, reason } => return self.refuse(consumed, reason),
             Split::Incomplete => return Next::Incomplete,
         };

@@ -411,9 +411,10 @@ impl Tcp {
             }
             self.close_if_unreadable(key, at);
         }
-        if let Some(connection) = self.connections.get(key) {
-            let reads_on = !self.rounds.publisher.stalled();
-            connection.keep(&self.buffer[taken..length], at, reads_on);
+        let reads_on = !self.rounds.publisher.stalled();
+        let left = &self.buffer[taken..length];
+        if let Some(key) = self.connections.keep(key, left, at, reads_on) {
+            self.close(key, Closed::GaveWay);
         }
     }
 

@@ -774,6 +774,17 @@ fn a_recording_is_replayed_to_the_end_in_order() {
     assert!(site.consumer.closed());
 }
 
+/// A drain waited for the next message that reports something, for as long as the file went on without one.
+#[test]
+fn a_log_that_says_nothing_for_gigabytes_keeps_no_drain_waiting() {
+    let endless = std::fs::File::open("/dev/zero").unwrap();
+    let site = Site::with_input(ROOM, endless.into());
+    let running = site.start(replay(0.0));
+    site.counted(IngestMetric::Bytes, 1);
+    running.drain();
+    assert!(site.consumer.closed());
+}
+
 #[test]
 fn a_successor_goes_on_in_the_recording_where_the_ring_was_full() {
     let (_folder, file) = recording("log.nmea", 0..50);

@@ -50,6 +50,11 @@ pub(super) trait Decoder {
         !left.is_empty()
     }
 
+    /// Whether what comes next belongs to a message that was refused already, and is no further fault.
+    fn passes_over(&self) -> bool {
+        false
+    }
+
     /// Whether answers do not say what they answer, so that they have to go out in the order of the messages.
     fn answers_in_order(&self) -> bool {
         false

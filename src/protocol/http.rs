@@ -52,6 +52,10 @@ impl Decoder for Session {
         self.requests.is_part(left)
     }
 
+    fn passes_over(&self) -> bool {
+        self.requests.passes_over()
+    }
+
     fn decode(&mut self, message: &[u8], now: Arrival) -> Result<Message, Reject> {
         Ok(match self.requests.read(message)? {
             Cut::Whole(head, body) => self.request(&head, &body, now),

@@ -49,6 +49,10 @@ impl Decoder for Session {
         self.requests.is_part(left)
     }
 
+    fn passes_over(&self) -> bool {
+        self.requests.passes_over()
+    }
+
     fn decode(&mut self, message: &[u8], now: Arrival) -> Result<Message, Reject> {
         let (head, body) = match self.requests.read(message)? {
             Cut::Whole(head, body) => (head, body),

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use super::feed::Said;
-use super::node::{Node, ReadList};
+use super::node::{Node, ReadAgain};
 use super::plan::ProcessName;
 use super::restart::{Exit, Restart};
 use crate::ring::AttachError;
@@ -61,7 +61,7 @@ pub enum News {
     /// A feed was opened; its ingest does not have it yet.
     Opened(ProcessName),
     /// Somebody asks for the lists of devices to be read again.
-    Reload(oneshot::Sender<Vec<ReadList>>),
+    Reload(oneshot::Sender<ReadAgain>),
     /// It ended and is not started again.
     Ended {
         /// Who.

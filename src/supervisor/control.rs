@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::child::News;
 use super::node::{Node, NodeError};
-use super::report::{Reloaded, ReloadedList};
+use super::report::{Reloaded, ReloadedCertificates, ReloadedList};
 use super::request::{REQUEST_BYTES_MAX, Request};
 
 /// Name of the socket in the state directory.
@@ -98,15 +98,15 @@ async fn answer(
     stream.write_all(&told).await
 }
 
-/// Has the lists of devices and certificates read again, and waits for what their ingests make of them.
+/// Has certificates and lists of devices read again, and waits for what their ingests make of the lists.
 async fn reload(node: &Node, tell: &mpsc::Sender<News>) -> Reloaded {
     let (done, read) = oneshot::channel();
     // A node that drains reads nothing any more.
     let _ = tell.send(News::Reload(done)).await;
-    let lists = read.await.unwrap_or_default();
+    let read = read.await.unwrap_or_default();
     let late = Instant::now() + LIST_WAIT;
     let mut device_lists = Vec::new();
-    for list in lists {
+    for list in read.lists {
         let outcome = match list.outcome {
             Ok(number) => {
                 let judged = async {
@@ -131,7 +131,15 @@ async fn reload(node: &Node, tell: &mpsc::Sender<News>) -> Reloaded {
             error: outcome.err(),
         });
     }
-    Reloaded { device_lists }
+    let certificates = read.certificates.into_iter();
+    let certificates = certificates.map(|read| ReloadedCertificates {
+        sensor: read.name.instance,
+        error: read.outcome.err(),
+    });
+    Reloaded {
+        certificates: certificates.collect(),
+        device_lists,
+    }
 }
 
 /// Switches a recording and says where it is; `null` if there was none to end.

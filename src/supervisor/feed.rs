@@ -305,6 +305,11 @@ impl Keeper {
             debug!("{}: nothing can be read at {baud} baud", self.name);
         }
         let pause = self.reopen.ended(why, lasted);
+        if matches!(self.sensor.input, Input::Serial { .. })
+            && let Ok(Some(line)) = self.node.feed(&self.name)
+        {
+            serial::discard_output(&line);
+        }
         if !matches!(self.sensor.input, Input::Fifo { .. }) {
             // A line is locked and a connection takes a place: the next one needs it.
             self.node.set_feed(&self.name, None);

@@ -29,7 +29,7 @@ use crate::stats::{self, Stats, SupervisorMetric};
 use crate::sys::{clock, region};
 use crate::table;
 use inputs::{enough_descriptors, open_input, sensor, told};
-pub use renewal::ReadList;
+pub use renewal::ReadAgain;
 use renewal::{devices_path, tls};
 use rings::Ring;
 

@@ -156,8 +156,20 @@ impl NoticeReport {
 /// What became of a reload, as the control socket tells it and `ringway reload` shows it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reloaded {
+    /// Certificates of sensors with TLS.
+    #[serde(default)]
+    pub certificates: Vec<ReloadedCertificates>,
     /// Lists of devices.
     pub device_lists: Vec<ReloadedList>,
+}
+
+/// Certificates of a sensor that were to be read again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReloadedCertificates {
+    /// Whose.
+    pub sensor: String,
+    /// Why the old ones stay; none: new connections get the new ones.
+    pub error: Option<String>,
 }
 
 /// One list of devices that was to be read again.

@@ -112,6 +112,10 @@ fn a_wrong_list_changes_nothing_also_for_an_ingest_that_starts_again() {
         said.contains("fleet.txt:2: \"nobody at all\" is not a device id"),
         "{said}"
     );
+    // A node that runs could not be asked while a file of its configuration was wrong.
+    let status = ringway("status", &node, &[]);
+    let said = String::from_utf8([status.stdout, status.stderr].concat()).unwrap();
+    assert!(said.contains(" is ready "), "{said}");
 
     let before = node.process("ingest").unwrap().pid;
     assert!(node.signal("ingest", Signal::SIGKILL));

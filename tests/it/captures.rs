@@ -398,7 +398,9 @@ fn a_sensor_is_recorded_while_the_node_runs_and_no_more() {
     let mut late = terminal(&node, 2);
     tell(&mut late, start_s + 2);
 
-    record(&node, &["trackers", "--off"], 0);
+    let said = record(&node, &["trackers", "--off", "--json"], 0);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["file"].as_str(), file.to_str());
     assert_eq!(node.report().captures, []);
     let files = [file];
     let objects = wait_for("the end of the file", || {

@@ -1,5 +1,6 @@
 //! Tables of the documents against the lists that the program is made of, and examples against the program.
 
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -151,5 +152,68 @@ fn the_examples_of_ways_in_are_right() {
             check.status.success(),
             "example {number}: {said}\n{example}"
         );
+    }
+}
+
+/// The tables of keys and signs had the same row twice, each with half of what is true.
+#[test]
+fn no_row_and_no_heading_of_a_document_stands_twice() {
+    for document in [
+        "configuration.md",
+        "operations.md",
+        "sensors.md",
+        "metrics.md",
+    ] {
+        let text = read(document);
+        let mut seen = BTreeSet::new();
+        for line in text.lines() {
+            if line.starts_with('#') {
+                assert!(seen.insert(line), "{document}: {line} stands twice");
+            }
+        }
+        let mut cells = BTreeSet::new();
+        for line in text.lines() {
+            let Some(row) = line.strip_prefix("| ") else {
+                cells.clear();
+                continue;
+            };
+            let first = row.split(" |").next().unwrap();
+            // A sign of the metrics has a row for each thing that it is of.
+            let key = if document == "metrics.md" { row } else { first };
+            assert!(cells.insert(key), "{document}: {key} has two rows");
+        }
+    }
+}
+
+#[test]
+fn each_input_has_its_section_and_is_named_where_inputs_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("edge.toml");
+    let node = "[node]\nsite = \"depot\"\nname = \"gw1\"\n";
+    let sensor = "[[sensor]]\nname = \"s\"\ninput = \"none\"\nprotocol = \"nmea\"\n";
+    std::fs::write(&main, format!("{node}{sensor}")).unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        .arg("check")
+        .arg("--config")
+        .arg(&main)
+        .output()
+        .unwrap();
+    // "unknown variant `none`, expected one of `tcp`, ...": the list is the program's own.
+    let said = String::from_utf8_lossy(&check.stderr).into_owned();
+    let (_, list) = said.split_once("expected one of").expect(&said);
+    let inputs: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    assert!(inputs.contains(&"tcp") && inputs.len() >= 8, "{said}");
+
+    let key = rows("configuration.md", "## [[sensor]]");
+    let key = key
+        .iter()
+        .find(|row| row.starts_with("| `input` |"))
+        .unwrap();
+    let (sensors, read_me) = (read("sensors.md"), read("../README.md"));
+    for input in inputs {
+        let name = format!("`{input}`");
+        assert!(key.contains(&name), "configuration.md: {key} lacks {name}");
+        assert!(read_me.contains(&name), "README.md does not name {name}");
+        assert!(sensors.lines().any(|line| line == format!("## {input}")));
     }
 }

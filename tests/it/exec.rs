@@ -541,6 +541,23 @@ fn a_drain_asks_a_program_to_end_and_takes_in_its_last_words() {
     wait_for("its last words on the map", || shown(&node).then_some(()));
 }
 
+/// One that closed its output when it was asked to end, and was still tidying up, was asked once more, which many
+/// programs take for "at once", and got half a second longer than a drain has.
+#[test]
+fn a_drain_asks_a_program_once() {
+    let folder = folder();
+    let ready = folder.path().join("ready");
+    let mut node = Node::start(&script(&format!(
+        "trap 'echo asked >&2; exec 1>&-' TERM
+         echo 1 > {ready:?}; while :; do sleep 0.05; done"
+    )));
+    number_in(&ready);
+    assert_eq!(node.terminate().code(), Some(0), "{}", node.log());
+    let log = node.log();
+    assert_eq!(log.matches("program: asked").count(), 1, "{log}");
+    assert!(log.contains("did not end within 1s: killed"), "{log}");
+}
+
 #[test]
 fn a_program_that_does_not_end_is_killed_in_a_drain_and_so_is_what_it_started() {
     let folder = folder();

@@ -331,6 +331,15 @@ fn certificates_change_while_devices_stay() {
     // Another device: the same one would take the session of the old connection over.
     try_beat_of(PHONE + 1, &mut connect(&site.address(), &next), 2).unwrap();
     try_beat(&mut old, 3).unwrap();
+    // Once it said that nothing was there to be read again.
+    let reload = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        .args(["reload", "--config"])
+        .arg(site.node.config_path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(reload.stdout).unwrap();
+    assert_eq!(reload.status.code(), Some(0), "{said}");
+    assert!(said.contains("secured: new connections get"), "{said}");
 
     // A key of another pair is refused, and stays out when the ingest is started again, too.
     write_secret(&site.folder.path().join("key.pem"), &next.server(2091).key);

@@ -150,8 +150,10 @@ func restored(path string) int64 {
 	}
 	check(err)
 	var end int64
-	_, err = fmt.Sscan(string(text), &end)
-	check(err)
+	if _, err = fmt.Sscan(string(text), &end); err != nil {
+		// A power cut may leave an empty file. From the start, then: Ringway drops what it knows.
+		log.Printf("nothing in %s: %v; starting over", path, err)
+	}
 	return end
 }
 

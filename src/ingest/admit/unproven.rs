@@ -40,6 +40,11 @@ impl Unproven {
         self.waiting.len()
     }
 
+    /// All of them, the one that has waited longest first.
+    pub fn oldest_first(&self) -> impl Iterator<Item = u64> {
+        self.waiting.keys().copied()
+    }
+
     /// The one that has waited longest, if it has for long enough to give way.
     pub fn gives_way(&self, now_ms: u64) -> Option<u64> {
         let (&token, &since_ms) = self.waiting.front()?;

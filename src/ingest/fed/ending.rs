@@ -91,7 +91,8 @@ impl Fed {
 
     /// Reads what is left in a pipe or line at the end: nobody will come for it. Whether there is something to wait for.
     pub(super) fn read_rest(&mut self, now: ReadAt) -> Result<bool, IngestError> {
-        let mut any = self.drain_reads > 0;
+        // Whoever is still waited for is waited for too long: time is up.
+        let mut any = self.drain_reads > 0 && !self.held_up();
         // Nobody opens a named pipe again whose writers have left, but others may have written since.
         let last = self.last.take().filter(|_| any && self.feed.is_none());
         self.feed = self.feed.take().or(last);
@@ -100,8 +101,7 @@ impl Fed {
         {
             open.ended = None;
         }
-        while self.drain_reads > 0 {
-            self.drain_reads -= 1;
+        while any && self.drain_reads > 0 {
             if !self.read_once(now)? {
                 // Held up, it is read on when that is over.
                 let open = self.feed.as_ref().filter(|open| open.paused);
@@ -110,9 +110,16 @@ impl Fed {
                 }
                 break;
             }
+            self.drain_reads -= 1;
         }
         any |= self.end_epoch(now);
-        let publisher = &self.rounds.publisher;
-        Ok(any && (publisher.awaited() > 0 || publisher.stalled()))
+        // This round has handed over already.
+        self.rounds.hand_over();
+        Ok(any && self.held_up())
+    }
+
+    /// Whether outcomes or room for a message are waited for.
+    fn held_up(&self) -> bool {
+        self.rounds.publisher.awaited() > 0 || self.rounds.publisher.stalled()
     }
 }

@@ -122,6 +122,7 @@ impl Open {
 
     /// Takes it out of the set: the supervisor has the same files open, so that dropping ours does not.
     pub fn forget(&mut self, epoll: &Epoll) {
+        (self.input_watched, self.answers_watched) = (false, false);
         // What was never in it is no trouble.
         let _ = epoll.delete(&self.input);
         if let Some(answers) = &self.answers {

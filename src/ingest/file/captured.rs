@@ -67,15 +67,20 @@ impl Captured {
         self.begin_ms
     }
 
-    /// The next message that reports something; `None` once there is none.
+    /// The next message that reports something, if the next item of the file has one.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn next(&mut self, tally: &Tally) -> io::Result<Option<Found>> {
-        while self.found.is_empty() && !self.ended {
+        if self.found.is_empty() && !self.ended {
             self.take(Some(tally))?;
         }
         Ok(self.found.pop_front())
+    }
+
+    /// Whether nothing more comes.
+    pub fn ended(&self) -> bool {
+        self.ended && self.found.is_empty()
     }
 
     /// Takes the next item of the file.

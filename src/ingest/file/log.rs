@@ -37,7 +37,12 @@ impl Log {
         }
     }
 
-    /// The next message that reports something; `None` once there is none.
+    /// Whether nothing more comes.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The next message, if it reports something.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -46,47 +51,42 @@ impl Log {
             monotonic_ns: now_ns,
             wall_ms: clock::wall_ms(),
         };
-        loop {
-            let offset = self.offset + self.taken as u64;
-            let message = match self.session.next(&self.buffer[self.taken..], at) {
-                Next::Incomplete if self.read(tally)? => continue,
-                Next::Incomplete => {
-                    let message = self.session.flush();
-                    self.ended = message.is_none();
-                    if self.ended {
-                        self.session.keep(&self.buffer[self.taken..], at);
-                        if self.session.is_within_message() {
-                            tally.refused(Reject::Incomplete);
-                        }
+        let offset = self.offset + self.taken as u64;
+        let message = match self.session.next(&self.buffer[self.taken..], at) {
+            Next::Incomplete if self.read(tally)? => return Ok(None),
+            Next::Incomplete => match self.session.flush() {
+                Some(message) => message,
+                None => {
+                    self.session.keep(&self.buffer[self.taken..], at);
+                    if self.session.is_within_message() {
+                        tally.refused(Reject::Incomplete);
                     }
-                    message
+                    self.ended = true;
+                    return Ok(None);
                 }
-                Next::Refused { consumed, reason } => {
-                    self.taken += consumed;
-                    tally.refused(reason);
-                    continue;
-                }
-                Next::Message { consumed, message } => {
-                    self.taken += consumed;
-                    tally.message(message.refused);
-                    Some(message)
-                }
-            };
-            match message {
-                Some(message) if !message.reports.is_empty() => {
-                    let time_ms = message.reports.iter().find_map(|report| report.fix.time());
-                    return Ok(Some(Found {
-                        message,
-                        time_ms,
-                        received_ms: None,
-                        // The message that completed it may be the start of what comes next, so it is read again.
-                        offset,
-                    }));
-                }
-                _ if self.ended => return Ok(None),
-                _ => {}
+            },
+            Next::Refused { consumed, reason } => {
+                self.taken += consumed;
+                tally.refused(reason);
+                return Ok(None);
             }
+            Next::Message { consumed, message } => {
+                self.taken += consumed;
+                tally.message(message.refused);
+                message
+            }
+        };
+        if message.reports.is_empty() {
+            return Ok(None);
         }
+        let time_ms = message.reports.iter().find_map(|report| report.fix.time());
+        Ok(Some(Found {
+            message,
+            time_ms,
+            received_ms: None,
+            // The message that completed it may be the start of what comes next, so it is read again.
+            offset,
+        }))
     }
 
     /// Reads on in the file; `false` at its end.

@@ -3,9 +3,12 @@
 use std::io::Write;
 use std::net::UdpSocket;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use super::rubbish::connect_from;
 use super::*;
 use crate::config::{Takeover, Unknown};
+use crate::ingest::connections::PART_BYTES_MAX;
 use crate::role::{Devices, Notice, Noticed};
 
 /// Devices, as [`message_of`] names them.
@@ -421,6 +424,121 @@ fn connections_of_which_nothing_comes_give_way_and_those_of_known_devices_do_not
     site.counted(IngestMetric::AcceptPauses, 1);
     reports(&mut site, 0x5611, &mut good, 3);
     drop(mute);
+    running.drain();
+}
+
+/// What a known device says of itself.
+const STATUS: &str = "POST / HTTP/1.1\r\nContent-Length: 42\r\n\r\n\
+    {\"device\":\"a\",\"attributes\":{\"model\":\"mm\"}}";
+
+/// A sensor of JSON by HTTP.
+fn by_http(connections_max: u32, admit: Admission) -> SensorSettings {
+    let Input::Tcp(listening) = limited(connections_max, Admission::default()).input else {
+        unreachable!("it listens");
+    };
+    SensorSettings {
+        input: Input::Http(listening),
+        protocol: Protocol::Json,
+        admit,
+        ..settings()
+    }
+}
+
+/// The status of the next response; its body is left.
+fn told(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head[9..12]).into_owned()
+}
+
+/// Such a client was held against nothing but the time for which connections may be idle, with its head in memory.
+#[test]
+fn who_asks_to_go_on_with_a_body_and_does_not_is_slow() {
+    let site = Site::listening(ROOM);
+    let running = site.start(by_http(
+        4,
+        Admission {
+            message_ms: 1_000,
+            ..Admission::default()
+        },
+    ));
+    let mut client = site.connect();
+    let head = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    assert_eq!(told(&mut client), "100");
+    assert_closed(&mut client);
+    assert_eq!(site.counted(IngestMetric::ClosedSlow, 1), 1);
+    running.drain();
+}
+
+/// Anybody can ask a web server for something: four such clients kept all others out.
+#[test]
+fn clients_of_which_no_message_comes_give_way_whatever_they_were_told() {
+    let site = Site::listening(ROOM);
+    let running = site.start(by_http(4, Admission::default()));
+    let mut nosy: Vec<TcpStream> = (0..4).map(|_| site.connect()).collect();
+    for client in &mut nosy {
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(told(client), "404");
+    }
+    assert_eq!(site.counted(IngestMetric::ConnectionsUnproven, 4), 4);
+    let mut late = site.connect();
+    late.write_all(STATUS.as_bytes()).unwrap();
+    assert_eq!(told(&mut late), "204");
+    assert_eq!(site.counted(IngestMetric::ClosedGaveWay, 1), 1);
+    running.drain();
+}
+
+/// It was closed in the middle, so that the answer was lost with it, and all who came from there had to wait.
+#[test]
+fn a_body_that_is_too_long_is_passed_over_and_is_no_rubbish() {
+    let site = Site::listening(ROOM);
+    let running = site.start(by_http(4, Admission::default()));
+    let mut client = site.connect();
+    let length = 1024 * 1024;
+    let head = format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+    client.write_all(head.as_bytes()).unwrap();
+    for _ in 0..length / 1024 {
+        client.write_all(&[b' '; 1024]).unwrap();
+    }
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(told(&mut client), "413");
+    assert_eq!(told(&mut client), "404");
+    assert_eq!(site.counted(IngestMetric::ClosedErrors, 0), 0);
+    running.drain();
+}
+
+/// Twelve thousand clients could have us keep 72 KiB each.
+#[test]
+fn requests_that_are_not_whole_take_a_bounded_room_and_strangers_give_way_first() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let part = vec![b' '; 60 * 1024];
+    let strangers_max = PART_BYTES_MAX / part.len();
+    let site = Site::listening(ROOM);
+    let running = site.start(by_http(2 * strangers_max as u32, Admission::default()));
+    let head = "POST / HTTP/1.1\r\nContent-Length: 61441\r\n\r\n";
+    let begin = |client: &mut TcpStream| {
+        client.write_all(head.as_bytes()).unwrap();
+        // Who has no room may be closed before all of it is written.
+        let _ = client.write_all(&part);
+    };
+    let mut good = site.connect();
+    good.write_all(STATUS.as_bytes()).unwrap();
+    assert_eq!(told(&mut good), "204");
+    let mut strangers: Vec<TcpStream> = (0..strangers_max).map(|_| site.connect()).collect();
+    strangers.iter_mut().for_each(begin);
+    // The last to send has no room, and a known device has.
+    site.counted(IngestMetric::ClosedGaveWay, 1);
+    begin(&mut good);
+    site.counted(IngestMetric::ClosedGaveWay, 2);
+    good.write_all(b"x").unwrap();
+    assert_eq!(told(&mut good), "400");
+    drop(strangers);
     running.drain();
 }
 

@@ -1,6 +1,6 @@
 //! Requests, cut off the bytes of a connection one after the other.
 //!
-//! A body that is refused is passed over by its stated length. Where the end of a request cannot be known, be it that its
+//! A body that is refused is passed over by its stated length, up to a limit. Where the end of a request cannot be known, be it that its
 //! head cannot be read, nothing that follows is taken for one: what a proxy in front of us takes for a body must not be a request here.
 
 use std::borrow::Cow;
@@ -8,6 +8,9 @@ use std::borrow::Cow;
 use super::super::{Reject, Split};
 use super::chunks::{self, End};
 use super::request::{self, Begin, Body, HEAD_BYTES_MAX, Head};
+
+/// Longest body that is passed over. Who sends a longer one is told that it is too long, and is not listened to any more.
+const PASSED_OVER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Requests of a connection.
 pub(in crate::protocol) struct Requests {
@@ -87,6 +90,11 @@ impl Requests {
         matches!(self.state, State::Expected(_)) || left.iter().any(|&byte| !is_line_end(byte))
     }
 
+    /// Whether what comes next is the body of a request that was refused.
+    pub(in crate::protocol) fn passes_over(&self) -> bool {
+        matches!(self.state, State::Skipping(_))
+    }
+
     fn request(&mut self, bytes: &[u8]) -> Split {
         let start = bytes.iter().take_while(|&&byte| is_line_end(byte)).count();
         let full = bytes.len() >= Requests::message_bytes_max(self.body_bytes_max);
@@ -141,7 +149,10 @@ impl Requests {
         match head.body {
             Body::Bytes(stated) if stated <= self.body_bytes_max as u64 => Some(stated as usize),
             Body::Bytes(stated) => {
-                self.state = State::Skipping(stated);
+                self.state = match stated <= PASSED_OVER_BYTES_MAX {
+                    true => State::Skipping(stated),
+                    false => State::Lost,
+                };
                 Some(0)
             }
             Body::Chunked => {

@@ -195,6 +195,8 @@ impl ProgramKeeper {
                     Said::Ended { number: of, why } if of == number && ending.read.is_none() => {
                         ending.read = Some(why);
                         match why {
+                            // It was asked already, and has its time.
+                            FeedEnd::Closed if stopping => {}
                             FeedEnd::Closed => ending.then(CLOSED_WAIT, Next::Terminate),
                             FeedEnd::Broken | FeedEnd::Unreadable | FeedEnd::Stalled => {
                                 warn!(sensor = self.sensor.name, "program is ended: {why:?}");

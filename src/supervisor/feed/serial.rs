@@ -39,6 +39,13 @@ pub fn open(path: &str, baud: u32, number: u64) -> io::Result<Feed> {
     })
 }
 
+/// Throws away what was to be sent on a line that is given up: its last close waits until all is sent, up to 30 s, and
+/// it may be us who closes last.
+pub fn discard_output(feed: &Feed) {
+    // A line that was unplugged has nothing to send.
+    let _ = tcflush(&feed.input, FlushArg::TCOFLUSH);
+}
+
 fn set(line: &File, baud: u32) -> io::Result<()> {
     let mut settings = tcgetattr(line).map_err(|errno| match errno {
         Errno::ENOTTY => io::Error::other("it is no serial line"),

@@ -13,6 +13,24 @@ use crate::supervisor::device_list::Judgement;
 use crate::supervisor::plan::ProcessName;
 use crate::sys::log::foreign;
 
+/// What was to be read again.
+#[derive(Debug, Default)]
+pub struct ReadAgain {
+    /// Certificates of sensors.
+    pub certificates: Vec<ReadCertificates>,
+    /// Lists of devices.
+    pub lists: Vec<ReadList>,
+}
+
+/// Certificates of a sensor that were to be read again.
+#[derive(Debug)]
+pub struct ReadCertificates {
+    /// Whose.
+    pub name: ProcessName,
+    /// Why they could not be read or are no good; else they are to be handed over.
+    pub outcome: Result<(), String>,
+}
+
 /// A list of devices that was to be read again.
 #[derive(Debug)]
 pub struct ReadList {
@@ -88,22 +106,23 @@ impl Node {
         self.process(name).certificates.borrow().clone()
     }
 
-    /// Reads the certificates of all sensors anew; returns whose are to be handed over. Those that are no good change
-    /// nothing.
-    pub fn renew_certificates(&self) -> Vec<ProcessName> {
-        let mut renewed = Vec::new();
-        for process in &self.processes {
-            let name = &process.name;
-            match tls(&self.config, name).map(certificates::read) {
-                None => {}
-                Some(Ok(certificates)) => {
+    /// Reads the certificates of all sensors anew. Those that are no good change nothing.
+    pub fn renew_certificates(&self) -> Vec<ReadCertificates> {
+        let renewed = self.processes.iter().filter_map(|process| {
+            let name = process.name.clone();
+            let outcome = match certificates::read(tls(&self.config, &name)?) {
+                Ok(certificates) => {
                     process.certificates.replace(Some(Rc::new(certificates)));
-                    renewed.push(name.clone());
+                    Ok(())
                 }
-                Some(Err(cause)) => error!("{name} goes on with its old certificates: {cause}"),
-            }
-        }
-        renewed
+                Err(cause) => {
+                    error!("{name} goes on with its old certificates: {cause}");
+                    Err(cause.to_string())
+                }
+            };
+            Some(ReadCertificates { name, outcome })
+        });
+        renewed.collect()
     }
 }
 
