@@ -1,5 +1,5 @@
 //! Connections that are no good devices, to see that those that are notice nothing of them: silent ones, senders of
-//! [`rubbish`], slow ones that never come to the end of a message, and fast ones.
+//! rubbish, slow ones that never come to the end of a message, and fast ones.
 //!
 //! All of them are tasks of the current runtime and cost no thread. Who is closed comes again: an idle device after a
 //! moment, the others as fast as they are let. Nothing here is checked; the figures say what happened.

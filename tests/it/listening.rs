@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 
+use crate::example;
 use crate::node::{DEADLINE, Node, QUIET};
 use crate::terminal::{Terminal, now_s, report};
 use crate::web;
@@ -38,6 +39,14 @@ fn serves(address: &str, phone: u64) {
     let mut terminal = Terminal::connect(address, phone);
     let serial = terminal.send(&report(now_s() - 60));
     terminal.await_answer(serial);
+}
+
+#[test]
+fn the_documented_sensor_of_tcp_serves_a_device() {
+    let sensor = example::of("tcp", &[("[::]:6808", "127.0.0.1:0")]);
+    let servers = QUIET.split_once("\n[dispatcher]").unwrap().1;
+    let node = Node::start(&format!("{sensor}\n[dispatcher]{servers}"));
+    serves(&node.address("sensor:trackers"), 13_900_000_001);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::aside::block_on;
 use crate::dispatched::{Socket, hear, hear_snapshot};
+use crate::example;
 use crate::node::Node;
 use crate::recording::{Epoch, drive, epochs, recorded};
 use crate::web;
@@ -32,10 +33,14 @@ listen = "127.0.0.1:0"
 "#;
 
 fn by_file(path: &Path) -> String {
-    format!(
-        "\n[[sensor]]\nname = \"receiver\"\ninput = \"file\"\nprotocol = \"nmea\"\ndevice = \"car-1\"\n\
-         path = {path:?}\nspeed = {SPEED:?}\n{SERVERS}"
-    )
+    let (path, speed) = (format!("{path:?}"), format!("speed = {SPEED:?}"));
+    let changes = [
+        ("\"drive\"", "\"receiver\""),
+        ("\"van-7\"", "\"car-1\""),
+        ("\"drive.nmea\"", &path),
+        ("speed = 10.0", &speed),
+    ];
+    example::of("file", &changes) + SERVERS
 }
 
 fn epoch_of(track: &Value) -> Epoch {

@@ -8,6 +8,7 @@ use device_sim::jt808::{self, Answer, Edition, LOCATION, Reader};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::example;
 use crate::node::{Node, QUIET, wait_for};
 use crate::terminal::{now_s, report};
 use crate::web;
@@ -20,6 +21,9 @@ protocol = "nmea"
 device = "mast-1"
 listen = "[::1]:0"
 "#;
+
+const SERVERS: &str =
+    "\n[dispatcher]\nlisten = \"127.0.0.1:0\"\n\n[observer]\nlisten = \"127.0.0.1:0\"\n";
 
 /// How long a device waits before it sends again.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -90,8 +94,9 @@ fn shown(node: &Node, device: &str) -> Option<String> {
 
 #[test]
 fn datagrams_are_answered_and_shown_also_after_their_ingest_was_killed() {
-    let node = Node::start(&QUIET.replace("\"tcp\"", "\"udp\""));
-    let mut sender = Sender::to(&node.address("sensor:trackers"));
+    let changes = [("\"teltonika\"", "\"jt808\""), ("[::]:5027", "127.0.0.1:0")];
+    let node = Node::start(&(example::of("udp", &changes) + SERVERS));
+    let mut sender = Sender::to(&node.address("sensor:datagrams"));
     let time_s = now_s() - 60;
     sender.report(time_s);
     let first = wait_for("the track", || shown(&node, "13900000007"));
