@@ -164,10 +164,13 @@ fn a_fleet_over_tls_is_answered_whatever_happens_to_its_ingest() {
         let handshakes = "ringway_tls_handshakes_total";
         let site = &site;
         let killer = scope.spawn(move || {
+            let frames = "ringway_frames_published_total";
             site.figure(handshakes, f64::from(DEVICES));
+            site.figure(frames, f64::from(DEVICES));
             assert!(site.node.signal("ingest", Signal::SIGKILL));
-            // All come back, to an ingest that was handed the certificates again.
+            // All come back, to an ingest that was handed the certificates again, and report to it.
             site.figure(handshakes, f64::from(2 * DEVICES));
+            site.figure(frames, f64::from(3 * DEVICES));
             drop(stop);
         });
         let stopped = async {
